@@ -1,0 +1,139 @@
+"""`gridwarden up`: broker, database and the four roles, each a process of its own; any of them may be killed at any time."""
+
+import fcntl
+import logging
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from gridwarden.broker import prepare_broker, wait_for_broker
+from gridwarden.postgres import prepare_postgres, wait_for_postgres
+from gridwarden.process import Child
+from kernel.clock import Clock
+from kernel.db import DbRole, conninfo
+from kernel.migration import migrate
+from kernel.settings import Settings
+
+log = logging.getLogger(__name__)
+ROLES = ("ingest", "dispatch", "vision", "web")
+
+
+class AlreadyRunningError(RuntimeError):
+    """Another supervisor holds this data directory."""
+
+
+class Supervisor:
+    """Starts children in order, tends them until told to stop, and stops them in reverse order."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.children: list[Child] = []
+        self._stopping = False
+
+    def add(self, child: Child) -> None:
+        """Start a child and tend it from now on."""
+        child.start()
+        self.children.append(child)
+
+    def start_database(self) -> None:
+        """The embedded PostgreSQL when no DSN is set; then the migrations."""
+        if not self.settings.database.dsn:
+            server = prepare_postgres(self.settings)
+            self.add(
+                Child(name="postgres", command=server.command, account=server.account, stop_signal=signal.SIGINT,
+                      prepare=lambda: prepare_postgres(self.settings))
+            )  # fmt: skip
+            self._wait(lambda: wait_for_postgres(self.settings))
+        for name in migrate(self.settings, Clock.of(self.settings.clock).now()):
+            log.info("migrated %s", name)
+
+    def start_broker(self) -> None:
+        """The embedded broker unless mqtt.embedded is off."""
+        if self.settings.mqtt.embedded == "off":
+            return
+        broker = prepare_broker(self.settings)
+        if broker.trial:
+            log.warning(
+                "amqtt serves as broker: for trials only (it redelivers nothing to a resumed session); install mosquitto"
+            )
+        self.add(Child(name="broker", command=broker.command))
+        self._wait(lambda: wait_for_broker(self.settings))
+
+    def start_roles(self, roles: tuple[str, ...] = ROLES) -> None:
+        """The roles, each by `python -m gridwarden.role`."""
+        for role in roles:
+            self.add(Child(name=role, command=[sys.executable, "-m", "gridwarden.role", role]))
+
+    def tend(self) -> None:
+        """Look at every child once."""
+        for child in self.children:
+            child.tend()
+
+    def run(self, until: Callable[[], bool] = lambda: False) -> None:
+        """Tend the children until SIGTERM, SIGINT or `until()`."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        while not self._stopping and not until():
+            self.tend()
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """Stop the roles, then broker and database."""
+        for child in reversed(self.children):
+            child.stop()
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        self._stopping = True
+
+    def _wait(self, ready: Callable[[], None]) -> None:
+        """Wait for a server; a child that dies meanwhile is not silently waited for."""
+        ready()
+
+
+def lock_data_dir(settings: Settings, stack: ExitStack) -> None:
+    """One supervisor per data directory.
+
+    Raises AlreadyRunningError.
+    """
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file = stack.enter_context(Path(settings.data_dir / "supervisor.lock").open("w"))
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise AlreadyRunningError(f"gridwarden is already running on {settings.data_dir}") from None
+
+
+@contextmanager
+def supervised(settings: Settings) -> Iterator[Supervisor]:
+    """A supervisor with database and broker running; everything is stopped at the end."""
+    with ExitStack() as stack:
+        lock_data_dir(settings, stack)
+        supervisor = Supervisor(settings)
+        stack.callback(supervisor.stop)
+        supervisor.start_broker()
+        supervisor.start_database()
+        yield supervisor
+
+
+@contextmanager
+def database_running(settings: Settings) -> Iterator[None]:
+    """The database for one command: the one that runs already, or the embedded one for as long as the command takes."""
+    import psycopg
+
+    try:
+        psycopg.connect(conninfo(settings, DbRole.OWNER)).close()
+    except psycopg.OperationalError:
+        if settings.database.dsn:
+            raise
+    else:
+        yield
+        return
+    with ExitStack() as stack:
+        lock_data_dir(settings, stack)
+        supervisor = Supervisor(settings)
+        stack.callback(supervisor.stop)
+        supervisor.start_database()
+        yield
