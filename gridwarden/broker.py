@@ -55,7 +55,9 @@ def prepare_broker(settings: Settings) -> Broker:
     """
     program = find_mosquitto()
     if settings.mqtt.embedded == "mosquitto" and program is None:
-        raise BrokerError("mosquitto is not installed: `apt-get install mosquitto`, or set mqtt.embedded = 'amqtt' for a trial")
+        raise BrokerError(
+            "mosquitto is not installed: `apt-get install mosquitto`, or set mqtt.embedded = 'amqtt' for a trial"
+        )
     folder = settings.data_dir / "broker"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if program is None or settings.mqtt.embedded == "amqtt":

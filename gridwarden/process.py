@@ -53,7 +53,7 @@ class Child:
             user=self.account if os.geteuid() == 0 else None,
             cwd="/" if self.account else None,
             env={**os.environ, **self.env},
-            preexec_fn=die_with_parent,  # noqa: PLW1509 - no threads run in the supervisor when it forks
+            preexec_fn=die_with_parent,
             start_new_session=True,  # Ctrl-C goes to the supervisor alone, which stops the others in order
             stdout=subprocess.DEVNULL if self.quiet else None,
             stderr=subprocess.DEVNULL if self.quiet else None,

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 from gridwarden.broker import prepare_broker, wait_for_broker
 from gridwarden.postgres import prepare_postgres, wait_for_postgres
@@ -99,7 +98,8 @@ def lock_data_dir(settings: Settings, stack: ExitStack) -> None:
     Raises AlreadyRunningError.
     """
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    file = stack.enter_context(Path(settings.data_dir / "supervisor.lock").open("w"))
+    lock = settings.data_dir / "supervisor.lock"
+    file = stack.enter_context(lock.open("w"))  # held until the stack closes
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -92,5 +92,6 @@ def read_changes(connection: Connection, after: int, limit: int = 2000) -> Seque
 def forget_changes(connection: Connection, now: datetime, keep: timedelta = timedelta(hours=24)) -> int:
     """Delete numbered changes older than `keep`, always leaving the newest one; how many."""
     return connection.execute(
-        "DELETE FROM change WHERE seq IS NOT NULL AND at < %s AND seq < (SELECT last FROM change_counter)", (now - keep,)
+        "DELETE FROM change WHERE seq IS NOT NULL AND at < %s AND seq < (SELECT last FROM change_counter)",
+        (now - keep,),
     ).rowcount

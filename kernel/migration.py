@@ -60,7 +60,7 @@ def migrate(settings: Settings, now: datetime) -> list[str]:
             if migration.number in known:
                 continue
             with connection.transaction():
-                connection.execute(sql.SQL(migration.text))  # type: ignore[arg-type]
+                connection.execute(sql.SQL(migration.text))
                 connection.execute(
                     "INSERT INTO schema_migration (number, name, checksum, applied_at) VALUES (%s, %s, %s, %s)",
                     (migration.number, migration.name, migration.checksum, now),
@@ -81,7 +81,9 @@ def check_schema(settings: Settings, role: DbRole) -> None:
     migrations = read_migrations()
     _check(known, migrations)
     if len(known) < len(migrations):
-        raise MigrationError(f"the database lacks {len(migrations) - len(known)} migrations: run `gridwarden db migrate`")
+        raise MigrationError(
+            f"the database lacks {len(migrations) - len(known)} migrations: run `gridwarden db migrate`"
+        )
 
 
 def _check(known: dict[int, tuple[str, str]], migrations: list[Migration]) -> None:
@@ -108,9 +110,9 @@ def _make_roles(connection: psycopg.Connection[tuple[object, ...]], settings: Se
     """gw_app and gw_worker with this installation's passwords, unless their own DSN is set (then they exist)."""
     for role, given in ((DbRole.APP, settings.database.app_dsn), (DbRole.WORKER, settings.database.worker_dsn)):
         exists = connection.execute("SELECT FROM pg_roles WHERE rolname = %s", (role.value,)).fetchone()
-        if given and exists:
+        if given and exists is not None:
             continue
-        verb = "ALTER" if exists else "CREATE"
+        verb = "ALTER" if exists is not None else "CREATE"
         connection.execute(
             sql.SQL("{} ROLE {} LOGIN NOSUPERUSER NOBYPASSRLS PASSWORD {}").format(
                 sql.SQL(verb), sql.Identifier(role.value), sql.Literal(read_secret(settings.data_dir, role.value))

@@ -147,9 +147,7 @@ class LogSettings(BaseModel):
 class Settings(BaseSettings):
     """Everything that can be set. Read with `load_settings`; passed on, never looked up again."""
 
-    model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", env_prefix="GRIDWARDEN_", env_nested_delimiter="__"
-    )
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="GRIDWARDEN_", env_nested_delimiter="__")
 
     data_dir: Path = Path(".gridwarden")
     database: DatabaseSettings = DatabaseSettings()

@@ -1,0 +1,1 @@
+"""What `gridwarden bench` runs; never timed in tests."""

@@ -1,0 +1,73 @@
+"""`gridwarden vision …`"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kernel.settings import load_settings
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.command()
+def run(
+    source: Annotated[str, typer.Argument(help="A video file or an RTSP address.")],
+    scene: Annotated[Path, typer.Option(exists=True, help="The camera's zones (TOML).")],
+    model: Annotated[Path | None, typer.Option(help="ONNX model; default: the one in the settings.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a summary with people counts (JSON).")] = None,
+    snapshots: Annotated[Path | None, typer.Option(help="Folder for the findings' pictures.")] = None,
+    fps: Annotated[float | None, typer.Option(help="True frame rate of a file whose container says otherwise.")] = None,
+) -> None:
+    """Run one file or stream through the real pipeline; findings are JSON lines on standard output."""
+    from vision.offline import run_file
+
+    run_file(source, scene, settings=load_settings(), model=model, report=report, snapshot_dir=snapshots, fps=fps)
+
+
+@app.command()
+def train(
+    data: Annotated[Path, typer.Argument(exists=True, help="data.yaml of a YOLO data set.")],
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints.")] = Path("training"),
+    epochs: Annotated[int, typer.Option(min=1)] = 30,
+    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint in OUT.")] = False,
+) -> None:
+    """Train a detector with ultralytics (the `train` extra; AGPL-3.0)."""
+    from vision.training.train import train as run_training
+
+    run_training(data, out, epochs=epochs, resume=resume)
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(exists=True, help="A .pt file made by `vision train`.")],
+    out: Annotated[Path, typer.Argument(help="The ONNX file to write; its description goes beside it.")],
+) -> None:
+    """Export a checkpoint to ONNX (the `train` extra)."""
+    from vision.training.export import export as run_export
+
+    run_export(checkpoint, out)
+
+
+@app.command()
+def evaluate(
+    data: Annotated[Path, typer.Argument(exists=True, help="data.yaml of a YOLO data set.")],
+    model: Annotated[Path | None, typer.Option(help="ONNX model; default: the one in the settings.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures to FILE.")] = None,
+) -> None:
+    """Average precision per class, through the runtime's own detector."""
+    from vision.training.evaluate import evaluate as run_evaluation
+
+    run_evaluation(data, model or load_settings().vision.model, json_file)
+
+
+@app.command("add-model")
+def add_model(
+    source: Annotated[str, typer.Argument(help="A file or an https address of an ONNX model.")],
+    sha256: Annotated[str, typer.Option(help="The file's SHA-256; anything else is refused.")],
+) -> None:
+    """Install a real detector (for example YOLOX with COCO weights) into the data directory."""
+    from gridwarden.model_install import install_model
+
+    path = install_model(source, sha256, load_settings())
+    print(f"installed {path}\nuse it with: GRIDWARDEN_VISION__MODEL={path}")

@@ -1,0 +1,265 @@
+"""What is wrong and how to mend it. Each check answers one question and disturbs nothing."""
+
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+
+import paho.mqtt.client as mqtt
+import psycopg
+
+from gridwarden.broker import find_mosquitto, platform_login
+from kernel.db import DbRole, conninfo
+from kernel.migration import MigrationError, check_schema
+from kernel.settings import Settings
+
+
+class Level(StrEnum):
+    """How bad."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """One answer: what was looked at, how it is, and what to do when it is not well."""
+
+    check: str
+    level: Level
+    says: str
+    mend: str = ""
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Every check, in the order in which a person would mend things. A check that breaks is itself a finding."""
+    findings: list[Finding] = []
+    for name, check in CHECKS:
+        try:
+            findings += check(settings)
+        except Exception as error:
+            says = f"could not be checked: {type(error).__name__}: {error}"
+            findings.append(Finding(check=name, level=Level.FAIL, says=says, mend="please report this"))
+    return findings
+
+
+def check_data_dir(settings: Settings) -> list[Finding]:
+    """Is the data directory there, ours, and is there room on its disk?"""
+    folder = settings.data_dir
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    level = Level.FAIL if free < 500e6 else Level.WARN if free < 5e9 else Level.OK
+    mend = "free some room: below 0.5 GB the database stops taking writes" if level is not Level.OK else ""
+    disk = Finding(check="disk", level=level, says=f"{free / 1e9:.1f} GB free for {folder}", mend=mend)
+    if folder.exists() and (folder.stat().st_mode & 0o077) and (folder / "secrets").exists():
+        loose = (folder / "secrets").stat().st_mode & 0o077
+        if loose:
+            return [disk, Finding(check="secrets", level=Level.FAIL, says="others can read the secrets",
+                                  mend=f"chmod -R go-rwx {folder / 'secrets'}")]  # fmt: skip
+    return [disk]
+
+
+def check_clock(settings: Settings) -> list[Finding]:
+    """Is the time believable, and does the kernel clock run as the world does?"""
+    now = datetime.now(UTC)
+    if now.year < 2025:
+        return [
+            Finding(
+                check="clock",
+                level=Level.FAIL,
+                says=f"the system clock says {now:%Y-%m-%d}",
+                mend="set the clock (NTP): time limits and sessions depend on it",
+            )
+        ]
+    if settings.clock.offset_s or settings.clock.speed != 1.0:
+        says = (
+            f"the kernel clock is shifted by {settings.clock.offset_s} s and runs {settings.clock.speed} times as fast"
+        )
+        return [
+            Finding(
+                check="clock",
+                level=Level.WARN,
+                says=says,
+                mend="meant for drills only: remove clock.offset_s and clock.speed",
+            )
+        ]
+    return [Finding(check="clock", level=Level.OK, says=f"{now:%Y-%m-%d %H:%M:%S} UTC, zone {settings.city.timezone}")]
+
+
+def check_database(settings: Settings) -> list[Finding]:
+    """Does PostgreSQL answer, and does its schema fit this version?"""
+    try:
+        with psycopg.connect(conninfo(settings, DbRole.WORKER), connect_timeout=3) as connection:
+            row = connection.execute("SELECT current_setting('server_version')").fetchone()
+            version = row[0] if row else "?"
+            hyper = connection.execute("SELECT FROM pg_extension WHERE extname = 'timescaledb'").fetchone()
+    except psycopg.OperationalError as error:
+        kind = f"at {settings.database.dsn.split('@')[-1]}" if settings.database.dsn else "(embedded)"
+        mend = (
+            "start PostgreSQL there, or correct database.dsn"
+            if settings.database.dsn
+            else "start it with `gridwarden up`"
+        )
+        reason = str(error).strip().splitlines()[0]
+        return [
+            Finding(
+                check="database", level=Level.FAIL, says=f"the database {kind} does not answer: {reason}", mend=mend
+            )
+        ]
+    storage = "TimescaleDB" if hyper is not None else "native partitions"
+    findings = [Finding(check="database", level=Level.OK, says=f"PostgreSQL {version}, readings in {storage}")]
+    try:
+        check_schema(settings, DbRole.WORKER)
+    except MigrationError as error:
+        findings.append(Finding(check="schema", level=Level.FAIL, says=str(error), mend="`gridwarden db migrate`"))
+    return findings
+
+
+def check_broker(settings: Settings) -> list[Finding]:
+    """Does the broker answer, and does it take our log-in?"""
+    address = f"{settings.mqtt.host}:{settings.mqtt.port}"
+    findings = []
+    if settings.mqtt.embedded in ("auto", "amqtt") and (find_mosquitto() is None or settings.mqtt.embedded == "amqtt"):
+        findings.append(Finding(check="broker kind", level=Level.WARN, says="amqtt serves as broker, which is for trials only: it loses messages",
+                                mend="`apt-get install mosquitto`, then restart"))  # fmt: skip
+    user, password = platform_login(settings)
+    outcome: list[str] = []
+    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="gridwarden-doctor")
+    client.username_pw_set(user, password)
+    if settings.mqtt.tls:
+        client.tls_set(ca_certs=settings.mqtt.ca_file or None)
+    client.on_connect = lambda *arguments: outcome.append(str(arguments[3]))
+    client.connect_timeout = 3.0
+    try:
+        client.connect(settings.mqtt.host, settings.mqtt.port)
+        for _ in range(30):
+            client.loop(0.1)
+            if outcome:
+                break
+        client.disconnect()
+    except OSError as error:
+        mend = (
+            "start the broker, or correct mqtt.host and mqtt.port"
+            if settings.mqtt.embedded == "off"
+            else "start it with `gridwarden up`"
+        )
+        return [
+            *findings,
+            Finding(check="broker", level=Level.FAIL, says=f"no broker answers at {address}: {error}", mend=mend),
+        ]
+    if outcome != ["Success"]:
+        says = f"the broker at {address} refuses the log-in {user!r}: {outcome[0] if outcome else 'no answer'}"
+        return [
+            *findings,
+            Finding(check="broker", level=Level.FAIL, says=says, mend="correct mqtt.username and mqtt.password"),
+        ]
+    return [*findings, Finding(check="broker", level=Level.OK, says=f"{address} takes the log-in {user!r}")]
+
+
+def check_model(settings: Settings) -> list[Finding]:
+    """Is the detector there, and does it load?"""
+    path = settings.vision.model
+    if not path.exists():
+        return [Finding(check="model", level=Level.FAIL, says=f"no model at {path}: no camera is watched",
+                        mend="restore the file, set vision.model, or `gridwarden vision add-model`")]  # fmt: skip
+    from vision.model import load_model
+
+    try:
+        load_model(path)
+    except Exception as error:
+        return [
+            Finding(
+                check="model",
+                level=Level.FAIL,
+                says=f"{path.name} cannot be used: {error}",
+                mend="set vision.model to one that fits",
+            )
+        ]
+    if path.name == "bundled.onnx":
+        return [Finding(check="model", level=Level.WARN, says="the bundled model knows rendered scenes only, not your streets",
+                        mend="`gridwarden vision add-model FILE --sha256 H` installs a real one (docs/vision-model.md)")]  # fmt: skip
+    return [Finding(check="model", level=Level.OK, says=path.name)]
+
+
+def check_cameras(settings: Settings) -> list[Finding]:
+    """Can each enabled camera be opened?"""
+    from ingest.rtsp import probe_camera
+
+    try:
+        with psycopg.connect(conninfo(settings, DbRole.WORKER), connect_timeout=3) as connection:
+            rows = connection.execute(
+                "SELECT d.code, d.name, c.url FROM camera c JOIN device d ON d.id = c.device_id WHERE d.enabled ORDER BY d.code"
+            ).fetchall()
+    except psycopg.Error:
+        return [
+            Finding(
+                check="cameras",
+                level=Level.WARN,
+                says="not looked at: their addresses are in the database",
+                mend="mend the database first",
+            )
+        ]
+    findings = []
+    for code, name, url in rows:
+        problem = probe_camera(url, settings.camera)
+        if problem:
+            findings.append(Finding(check="camera", level=Level.FAIL, says=f"{name} ({code}): {problem}",
+                                    mend="check its power, network and address; `gridwarden device list --kind camera`"))  # fmt: skip
+    if not findings:
+        findings.append(
+            Finding(
+                check="cameras",
+                level=Level.OK,
+                says=f"{len(rows)} cameras deliver pictures" if rows else "none registered",
+            )
+        )
+    return findings
+
+
+def check_web(settings: Settings) -> list[Finding]:
+    """Are the front ends built, and does the web server answer?"""
+    findings = []
+    if not (Path(settings.web.dist_dir) / "wall.html").exists():
+        findings.append(
+            Finding(check="front ends", level=Level.FAIL, says="the pages are not built", mend="run scripts/setup")
+        )
+    if not (settings.evidence.font_dir / "unicode.json").exists():
+        findings.append(
+            Finding(
+                check="font",
+                level=Level.WARN,
+                says="no Chinese font: snapshots are labelled in English only",
+                mend="run scripts/setup",
+            )
+        )
+    url = f"{'https' if settings.web.tls_cert else 'http'}://{settings.web.host}:{settings.web.port}/healthz"
+    try:
+        urllib.request.urlopen(url, timeout=3).close()
+        findings.append(Finding(check="web", level=Level.OK, says=f"{settings.public_url} answers"))
+    except (urllib.error.URLError, OSError) as error:
+        reason = getattr(error, "reason", error)
+        findings.append(
+            Finding(
+                check="web",
+                level=Level.WARN,
+                says=f"the web server does not answer at {url}: {reason}",
+                mend="start it with `gridwarden up`",
+            )
+        )
+    return findings
+
+
+CHECKS: tuple[tuple[str, Callable[[Settings], list[Finding]]], ...] = (
+    ("disk", check_data_dir),
+    ("clock", check_clock),
+    ("database", check_database),
+    ("broker", check_broker),
+    ("model", check_model),
+    ("cameras", check_cameras),
+    ("web", check_web),
+)

@@ -1,0 +1,62 @@
+"""Installing a detector: fetched or copied, its digest checked, loaded once to see that it fits, then moved into place."""
+
+import hashlib
+import shutil
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlparse
+
+from kernel.settings import Settings
+
+_MAX_BYTES = 500_000_000
+
+
+class ModelRefusedError(RuntimeError):
+    """The model is not what was asked for, or cannot be run; the text says why."""
+
+
+def install_model(source: str, sha256: str, settings: Settings) -> Path:
+    """Install the ONNX model at `source` (path or https address) under the data directory; where it is now.
+
+    Raises ModelRefusedError when digest, size or form do not fit; nothing is left behind then.
+    """
+    from vision.model import load_model
+
+    folder = settings.data_dir / "models"
+    folder.mkdir(parents=True, exist_ok=True)
+    name = Path(urlparse(source).path).name
+    if not name.endswith(".onnx"):
+        raise ModelRefusedError(f"{name!r} is not an .onnx file")
+    staging = folder / f".{name}.part"
+    try:
+        _copy(source, staging)
+        digest = hashlib.sha256(staging.read_bytes()).hexdigest()
+        if digest != sha256.lower():
+            raise ModelRefusedError(f"its SHA-256 is {digest}, not {sha256}")
+        final = folder / name
+        description = Path(source).with_suffix(".toml") if "://" not in source else None
+        if description and description.exists():
+            shutil.copyfile(description, final.with_suffix(".toml"))
+        staging.rename(final)
+    finally:
+        staging.unlink(missing_ok=True)
+    try:
+        load_model(final)
+    except Exception as error:
+        final.unlink()
+        raise ModelRefusedError(f"{name} cannot be used: {error}") from error
+    return final
+
+
+def _copy(source: str, target: Path) -> None:
+    scheme = urlparse(source).scheme
+    if scheme == "":
+        shutil.copyfile(source, target)
+        return
+    if scheme != "https":
+        raise ModelRefusedError(f"{scheme} addresses are refused: https or a file")
+    with urllib.request.urlopen(source, timeout=30) as response, target.open("wb") as file:
+        while block := response.read(1 << 20):
+            file.write(block)
+            if file.tell() > _MAX_BYTES:
+                raise ModelRefusedError(f"larger than {_MAX_BYTES} bytes")
