@@ -11,6 +11,7 @@ from pathlib import Path
 
 import paho.mqtt.client as mqtt
 import psycopg
+from paho.mqtt.enums import CallbackAPIVersion
 
 from gridwarden.broker import find_mosquitto, platform_login
 from kernel.db import DbRole, conninfo
@@ -105,7 +106,7 @@ def check_database(settings: Settings) -> list[Finding]:
             if settings.database.dsn
             else "start it with `gridwarden up`"
         )
-        reason = str(error).strip().splitlines()[0]
+        reason = str(error).strip().splitlines()[0].removeprefix("connection is bad: ")
         return [
             Finding(
                 check="database", level=Level.FAIL, says=f"the database {kind} does not answer: {reason}", mend=mend
@@ -129,7 +130,7 @@ def check_broker(settings: Settings) -> list[Finding]:
                                 mend="`apt-get install mosquitto`, then restart"))  # fmt: skip
     user, password = platform_login(settings)
     outcome: list[str] = []
-    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="gridwarden-doctor")
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="gridwarden-doctor")
     client.username_pw_set(user, password)
     if settings.mqtt.tls:
         client.tls_set(ca_certs=settings.mqtt.ca_file or None)
@@ -167,11 +168,11 @@ def check_model(settings: Settings) -> list[Finding]:
     if not path.exists():
         return [Finding(check="model", level=Level.FAIL, says=f"no model at {path}: no camera is watched",
                         mend="restore the file, set vision.model, or `gridwarden vision add-model`")]  # fmt: skip
-    from vision.model import load_model
+    from vision.detect import Detector, ModelError
 
     try:
-        load_model(path)
-    except Exception as error:
+        Detector(path, threads=1)
+    except ModelError as error:
         return [
             Finding(
                 check="model",
@@ -188,7 +189,8 @@ def check_model(settings: Settings) -> list[Finding]:
 
 def check_cameras(settings: Settings) -> list[Finding]:
     """Can each enabled camera be opened?"""
-    from ingest.rtsp import probe_camera
+    from ingest.address import AddressError
+    from ingest.rtsp import CaptureError, probe
 
     try:
         with psycopg.connect(conninfo(settings, DbRole.WORKER), connect_timeout=3) as connection:
@@ -206,10 +208,19 @@ def check_cameras(settings: Settings) -> list[Finding]:
         ]
     findings = []
     for code, name, url in rows:
-        problem = probe_camera(url, settings.camera)
-        if problem:
-            findings.append(Finding(check="camera", level=Level.FAIL, says=f"{name} ({code}): {problem}",
-                                    mend="check its power, network and address; `gridwarden device list --kind camera`"))  # fmt: skip
+        try:
+            probe(
+                url,
+                allowed_networks=settings.camera.allowed_networks,
+                transport=settings.camera.transport,
+                timeout_s=settings.camera.open_timeout_s,
+            )
+        except (AddressError, CaptureError) as error:
+            says, mend = (
+                f"{name} ({code}): {error}",
+                "check its power, network and address: `gridwarden device list --kind camera`",
+            )
+            findings.append(Finding(check="camera", level=Level.FAIL, says=says, mend=mend))
     if not findings:
         findings.append(
             Finding(

@@ -2,18 +2,29 @@
 
 import subprocess
 
+from dashboard.users import UserError
+from devices.store import DeviceError
+from grid.coordinates import CoordinateError, CrsError
 from gridwarden.broker import BrokerError
 from gridwarden.model_install import ModelRefusedError
 from gridwarden.postgres import PostgresError
 from gridwarden.supervise import AlreadyRunningError
+from ingest.address import AddressError
 from kernel.migration import MigrationError
+from vision.scene import SceneError
 
 FRIENDLY = (
+    AddressError,
     AlreadyRunningError,
     BrokerError,
+    CoordinateError,
+    CrsError,
+    DeviceError,
     FileNotFoundError,
     MigrationError,
     ModelRefusedError,
     PostgresError,
+    SceneError,
+    UserError,
     subprocess.CalledProcessError,
 )

@@ -20,7 +20,7 @@ def install_model(source: str, sha256: str, settings: Settings) -> Path:
 
     Raises ModelRefusedError when digest, size or form do not fit; nothing is left behind then.
     """
-    from vision.model import load_model
+    from vision.detect import Detector, ModelError
 
     folder = settings.data_dir / "models"
     folder.mkdir(parents=True, exist_ok=True)
@@ -41,8 +41,8 @@ def install_model(source: str, sha256: str, settings: Settings) -> Path:
     finally:
         staging.unlink(missing_ok=True)
     try:
-        load_model(final)
-    except Exception as error:
+        Detector(final, threads=1)
+    except ModelError as error:
         final.unlink()
         raise ModelRefusedError(f"{name} cannot be used: {error}") from error
     return final

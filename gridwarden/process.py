@@ -8,9 +8,12 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
 
 log = logging.getLogger(__name__)
 _PR_SET_PDEATHSIG = 1
+_LOG_BYTES = 10_000_000
 _libc = ctypes.CDLL(None, use_errno=True)  # loaded here: nothing may be imported between fork and exec
 
 
@@ -24,7 +27,7 @@ class Child:
     env: Mapping[str, str] = field(default_factory=dict)
     stop_signal: signal.Signals = signal.SIGTERM
     prepare: Callable[[], object] | None = None  # run before every start, e.g. to mend a folder
-    quiet: bool = False
+    log_file: Path | None = None  # where its output goes; None: where the supervisor's goes
 
     _process: subprocess.Popen[bytes] | None = None
     _started_at: float = 0.0
@@ -37,11 +40,17 @@ class Child:
         """Process id while it runs."""
         return self._process.pid if self._process and self._process.poll() is None else None
 
+    @property
+    def exit_status(self) -> int | None:
+        """How it ended; None while it runs or when it was never started."""
+        return self._process.poll() if self._process else None
+
     def start(self) -> None:
         """Start it now."""
         if self.prepare is not None:
             self.prepare()
         parent = os.getpid()
+        output = _open_log(self.log_file) if self.log_file else None
 
         def die_with_parent() -> None:
             _libc.prctl(_PR_SET_PDEATHSIG, int(self.stop_signal))
@@ -55,9 +64,11 @@ class Child:
             env={**os.environ, **self.env},
             preexec_fn=die_with_parent,
             start_new_session=True,  # Ctrl-C goes to the supervisor alone, which stops the others in order
-            stdout=subprocess.DEVNULL if self.quiet else None,
-            stderr=subprocess.DEVNULL if self.quiet else None,
+            stdout=output,
+            stderr=output,
         )
+        if output is not None:
+            output.close()
         self._started_at = time.monotonic()
         log.info("started %s", self.name, extra={"child": self.name, "pid": self._process.pid})
 
@@ -95,3 +106,10 @@ class Child:
             log.warning("%s did not leave within %.0f s and is killed", self.name, timeout_s)
             self._process.kill()
             self._process.wait()
+
+
+def _open_log(path: Path) -> BinaryIO:
+    """The log to append to; begun anew when it has grown large."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    large = path.exists() and path.stat().st_size > _LOG_BYTES
+    return path.open("wb" if large else "ab")

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from gridwarden.broker import prepare_broker, wait_for_broker
 from gridwarden.postgres import prepare_postgres, wait_for_postgres
@@ -37,17 +38,16 @@ class Supervisor:
         child.start()
         self.children.append(child)
 
-    def start_database(self) -> None:
-        """The embedded PostgreSQL when no DSN is set; then the migrations."""
+    def start_database(self) -> list[str]:
+        """The embedded PostgreSQL when no DSN is set; then the migrations. Names of those applied."""
         if not self.settings.database.dsn:
             server = prepare_postgres(self.settings)
             self.add(
                 Child(name="postgres", command=server.command, account=server.account, stop_signal=signal.SIGINT,
-                      prepare=lambda: prepare_postgres(self.settings))
+                      prepare=lambda: prepare_postgres(self.settings), log_file=self._log_file("postgres"))
             )  # fmt: skip
-            self._wait(lambda: wait_for_postgres(self.settings))
-        for name in migrate(self.settings, Clock.of(self.settings.clock).now()):
-            log.info("migrated %s", name)
+            wait_for_postgres(self.settings)
+        return migrate(self.settings, Clock.of(self.settings.clock).now())
 
     def start_broker(self) -> None:
         """The embedded broker unless mqtt.embedded is off."""
@@ -58,13 +58,16 @@ class Supervisor:
             log.warning(
                 "amqtt serves as broker: for trials only (it redelivers nothing to a resumed session); install mosquitto"
             )
-        self.add(Child(name="broker", command=broker.command))
-        self._wait(lambda: wait_for_broker(self.settings))
+        self.add(Child(name="broker", command=broker.command, log_file=self._log_file("broker")))
+        wait_for_broker(self.settings)
 
     def start_roles(self, roles: tuple[str, ...] = ROLES) -> None:
         """The roles, each by `python -m gridwarden.role`."""
         for role in roles:
             self.add(Child(name=role, command=[sys.executable, "-m", "gridwarden.role", role]))
+
+    def _log_file(self, name: str) -> Path:
+        return self.settings.data_dir / "log" / f"{name}.log"
 
     def tend(self) -> None:
         """Look at every child once."""
@@ -86,10 +89,6 @@ class Supervisor:
 
     def _on_signal(self, number: int, frame: object) -> None:
         self._stopping = True
-
-    def _wait(self, ready: Callable[[], None]) -> None:
-        """Wait for a server; a child that dies meanwhile is not silently waited for."""
-        ready()
 
 
 def lock_data_dir(settings: Settings, stack: ExitStack) -> None:
@@ -119,8 +118,11 @@ def supervised(settings: Settings) -> Iterator[Supervisor]:
 
 
 @contextmanager
-def database_running(settings: Settings) -> Iterator[None]:
-    """The database for one command: the one that runs already, or the embedded one for as long as the command takes."""
+def database_running(settings: Settings) -> Iterator[list[str]]:
+    """The migrated database for one command: the one that runs already, or the embedded one for as long as it takes.
+
+    Yields the names of the migrations that had to be applied.
+    """
     import psycopg
 
     try:
@@ -129,11 +131,10 @@ def database_running(settings: Settings) -> Iterator[None]:
         if settings.database.dsn:
             raise
     else:
-        yield
+        yield migrate(settings, Clock.of(settings.clock).now())
         return
     with ExitStack() as stack:
         lock_data_dir(settings, stack)
         supervisor = Supervisor(settings)
         stack.callback(supervisor.stop)
-        supervisor.start_database()
-        yield
+        yield supervisor.start_database()

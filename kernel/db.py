@@ -43,7 +43,7 @@ def conninfo(settings: Settings, role: DbRole) -> str:
     options = (
         f"-c statement_timeout={int(settings.database.statement_timeout_s * 1000)}"
         f" -c lock_timeout={int(settings.database.lock_timeout_s * 1000)}"
-        " -c idle_in_transaction_session_timeout=60000"
+        " -c idle_in_transaction_session_timeout=60000 -c timezone=UTC"
     )
     extra: dict[str, Any] = {"options": options, "connect_timeout": 5, "application_name": f"gridwarden-{role}"}
     if given:

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -10,9 +11,7 @@ import typer
 
 from gridwarden.postgres import find_binaries
 from gridwarden.supervise import database_running
-from kernel.clock import Clock
 from kernel.db import DbRole, conninfo
-from kernel.migration import migrate as run_migrations
 from kernel.migration import read_migrations
 from kernel.settings import load_settings
 
@@ -23,9 +22,8 @@ app = typer.Typer(no_args_is_help=True)
 def migrate() -> None:
     """Bring the database to this version."""
     settings = load_settings()
-    with database_running(settings):
-        applied = run_migrations(settings, Clock.of(settings.clock).now())
-    print("\n".join(f"applied {name}" for name in applied) or "nothing to do")
+    with database_running(settings) as applied:
+        print("\n".join(f"applied {name}" for name in applied) or "nothing to do")
 
 
 @app.command()
@@ -36,7 +34,9 @@ def status() -> None:
         if connection.execute("SELECT to_regclass('schema_migration')").fetchone() == (None,):
             print("empty: run `gridwarden db migrate`")
             raise typer.Exit(1)
-        known = dict(connection.execute("SELECT name, applied_at FROM schema_migration").fetchall())
+        known: dict[str, datetime] = dict(
+            connection.execute("SELECT name, applied_at FROM schema_migration").fetchall()
+        )
         for migration in read_migrations():
             print(
                 f"{migration.name}  {known[migration.name]:%Y-%m-%d %H:%M}"

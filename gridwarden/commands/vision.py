@@ -1,5 +1,6 @@
 """`gridwarden vision …`"""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -30,12 +31,12 @@ def train(
     data: Annotated[Path, typer.Argument(exists=True, help="data.yaml of a YOLO data set.")],
     out: Annotated[Path, typer.Option(help="Folder for checkpoints.")] = Path("training"),
     epochs: Annotated[int, typer.Option(min=1)] = 30,
-    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint in OUT.")] = False,
 ) -> None:
-    """Train a detector with ultralytics (the `train` extra; AGPL-3.0)."""
+    """Train a detector with ultralytics (the `train` extra; AGPL-3.0); goes on from the last checkpoint in OUT."""
+    from vision.training.train import Plan
     from vision.training.train import train as run_training
 
-    run_training(data, out, epochs=epochs, resume=resume)
+    run_training(Plan(data=data, out=out, epochs=epochs))
 
 
 @app.command()
@@ -53,12 +54,16 @@ def export(
 def evaluate(
     data: Annotated[Path, typer.Argument(exists=True, help="data.yaml of a YOLO data set.")],
     model: Annotated[Path | None, typer.Option(help="ONNX model; default: the one in the settings.")] = None,
+    part: Annotated[str, typer.Option(help="Folder of pictures below images/.")] = "val",
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures to FILE.")] = None,
 ) -> None:
     """Average precision per class, through the runtime's own detector."""
     from vision.training.evaluate import evaluate as run_evaluation
 
-    run_evaluation(data, model or load_settings().vision.model, json_file)
+    text = json.dumps(run_evaluation(model or load_settings().vision.model, data, part), ensure_ascii=False, indent=2)
+    print(text)
+    if json_file is not None:
+        json_file.write_text(text + "\n")
 
 
 @app.command("add-model")

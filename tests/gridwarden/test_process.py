@@ -67,7 +67,14 @@ def test_children_die_with_a_supervisor_that_is_killed() -> None:
 
 
 def test_a_child_that_ignores_the_request_to_leave_is_killed() -> None:
-    child = Child(name="stubborn", command=[sys.executable, "-c", "import signal, time\nsignal.signal(15, signal.SIG_IGN)\nprint()\ntime.sleep(60)"], quiet=True)
+    child = Child(
+        name="stubborn",
+        command=[
+            sys.executable,
+            "-c",
+            "import signal, time\nsignal.signal(15, signal.SIG_IGN)\nprint()\ntime.sleep(60)",
+        ],
+    )
     child.start()
     time.sleep(0.5)
     child.stop(timeout_s=0.5)

@@ -1,0 +1,65 @@
+"""What a request of the web process may use: settings, clock, databases, hub; made once at start."""
+
+import threading
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from starlette.requests import HTTPConnection
+
+from dashboard.camera import LiveCameras
+from dashboard.hub import Hub
+from dashboard.idempotency import claim_request
+from dashboard.metrics import Metrics
+from dashboard.session import User
+from grid.locate import Locator
+from grid.store import read_version
+from kernel.clock import Clock
+from kernel.db import Connection, Database
+from kernel.settings import Settings
+
+
+class Places:
+    """The grid's cells in memory, loaded anew after an import."""
+
+    def __init__(self) -> None:
+        self._locator: Locator | None = None
+        self._lock = threading.Lock()
+
+    def area_code_at(self, connection: Connection, lon: float, lat: float) -> str:
+        """12-digit community code at a CGCS2000 position; '' outside the grid."""
+        version = read_version(connection)
+        with self._lock:
+            if self._locator is None or self._locator.version != version:
+                self._locator = Locator.load(connection)
+            locator = self._locator
+        place = locator.locate(lon, lat)
+        return place.community_code if place else ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Web:
+    """The web process."""
+
+    settings: Settings
+    clock: Clock
+    app_database: Database  # sees what a person's scope allows
+    worker_database: Database  # numbering of changes, sessions, people: tables without a scope
+    hub: Hub
+    metrics: Metrics
+    cameras: LiveCameras
+    places: Places = field(default_factory=Places)
+
+    def now(self) -> datetime:
+        """The present instant."""
+        return self.clock.now()
+
+    def transaction(self, user: User) -> AbstractContextManager[Connection]:
+        """A transaction that sees this person's rows; the first of a request settles its Idempotency-Key."""
+        return claim_request(self.app_database.transaction(user.scope), user.id, self.now())
+
+
+def get_web(connection: HTTPConnection) -> Web:
+    """The web process that serves this request or socket."""
+    web: Web = connection.app.state.web
+    return web

@@ -1,0 +1,61 @@
+import { ref } from 'vue'
+import { en } from './en'
+import { zh } from './zh'
+
+export const LANGUAGES = ['zh-CN', 'en'] as const
+export type Language = (typeof LANGUAGES)[number]
+export type Key = keyof typeof zh
+
+const STORED_AS = 'gridwarden.language'
+const TEXTS: Record<Language, Record<Key, string>> = { 'zh-CN': zh, en }
+
+function readStored(): Language | null {
+  try {
+    const stored = localStorage.getItem(STORED_AS)
+    return LANGUAGES.find((language) => language === stored) ?? null
+  } catch {
+    return null
+  }
+}
+
+/** Chosen on this machine first, then what the person's record says, then Chinese. */
+export const language = ref<Language>(readStored() ?? 'zh-CN')
+
+export function applyLanguage(to: Language): void {
+  language.value = to
+  document.documentElement.lang = to
+}
+
+export function chooseLanguage(to: Language): void {
+  applyLanguage(to)
+  try {
+    localStorage.setItem(STORED_AS, to)
+  } catch {
+    // Private windows may refuse storage; the choice then lasts as long as the page.
+  }
+}
+
+export function followPerson(wanted: string): void {
+  const known = LANGUAGES.find((one) => one === wanted)
+  if (known && !readStored()) applyLanguage(known)
+}
+
+export function fill(text: string, params: Record<string, unknown>): string {
+  return text.replace(/\{(\w+)\}/g, (whole, name: string) => (name in params ? String(params[name]) : whole))
+}
+
+export function t(key: Key, params: Record<string, unknown> = {}): string {
+  return fill(TEXTS[language.value][key], params)
+}
+
+/** Text of a stable code of a family such as `state`; a code that is not known yet is shown as plain words. */
+export function tx(family: string, code: string | null | undefined, params: Record<string, unknown> = {}): string {
+  if (!code) return ''
+  const key = `${family}.${code}` as Key
+  const text = TEXTS[language.value][key]
+  return text === undefined ? code.replaceAll('_', ' ') : fill(text, params)
+}
+
+export function pick(names: { zh: string; en: string }): string {
+  return language.value === 'en' ? names.en || names.zh : names.zh || names.en
+}

@@ -1,0 +1,5 @@
+import '@/theme/base.css'
+import { createApp } from 'vue'
+import LoginPage from './LoginPage.vue'
+
+createApp(LoginPage).mount('#app')

@@ -1,0 +1,48 @@
+import type { Device, Metric } from '@/api/types'
+
+/** A device that was not heard for so long is shown as silent even before the server has said so. */
+export const SILENT_AFTER_S: Record<string, number> = { camera: 60 }
+const SILENT_AFTER_DEFAULT_S = 3600
+
+export type Look = 'ok' | 'alarm' | 'fault' | 'offline' | 'unknown'
+
+export function deviceLook(device: Device, nowMs: number): Look {
+  if (device.status !== 'ok') return device.status
+  if (!device.last_seen_at) return 'unknown'
+  const limit = SILENT_AFTER_S[device.kind] ?? SILENT_AFTER_DEFAULT_S
+  return (nowMs - Date.parse(device.last_seen_at)) / 1000 > limit ? 'offline' : 'ok'
+}
+
+const UNITS: [suffix: string, unit: string][] = [
+  ['_m3_s', 'm³/s'],
+  ['_m3s', 'm³/s'],
+  ['_us_cm', 'µS/cm'],
+  ['_mg_l', 'mg/L'],
+  ['_ntu', 'NTU'],
+  ['_dbm', 'dBm'],
+  ['_dbfs', 'dBFS'],
+  ['_percent', '%'],
+  ['_pct', '%'],
+  ['_fen', '分'],
+  ['_deg', '°'],
+  ['_mm', 'mm'],
+  ['_ms', 'ms'],
+  ['_m', 'm'],
+  ['_s', 's'],
+  ['_c', '°C'],
+  ['_v', 'V'],
+  ['_mv', 'mV'],
+]
+
+/** Names carry their unit: `level_m` is metres. */
+export function unitOf(metric: string): string {
+  return UNITS.find(([suffix]) => metric.endsWith(suffix))?.[1] ?? ''
+}
+
+export function metricText(name: string, metric: Metric): string {
+  const { value } = metric
+  if (value === null) return '—'
+  if (typeof value !== 'number') return String(value)
+  const rounded = Number.isInteger(value) ? String(value) : value.toFixed(Math.abs(value) < 10 ? 2 : 1)
+  return [rounded, unitOf(name)].filter(Boolean).join(' ')
+}

@@ -1,0 +1,31 @@
+import { t, tx } from '@/i18n'
+import { distance, span } from './clock'
+
+/** Words for why somebody was or was not chosen: `{code, …figures}`, or the bare code. */
+export function reasonText(reason: unknown): string {
+  if (typeof reason === 'string') return tx('reason', reason)
+  if (typeof reason !== 'object' || reason === null) return ''
+  const { code, ...figures } = reason as { code?: string } & Record<string, unknown>
+  const params: Record<string, unknown> = { ...figures }
+  for (const [name, value] of Object.entries(figures)) {
+    if (typeof value !== 'number') continue
+    if (name.endsWith('_m')) params[name] = distance(value)
+    if (name.endsWith('_s')) params[name] = span(value)
+  }
+  const text = tx('reason', code, params)
+  // A figure that came as null leaves its gap in the sentence: the sentence without figures is then better.
+  return /\{\w+\}|null/.test(text) ? tx('reason_short', code) : text
+}
+
+/** The reasons inside an assignment's record, whichever way it keeps them. */
+export function reasonsOf(record: unknown): unknown[] {
+  if (Array.isArray(record)) return record
+  if (typeof record !== 'object' || record === null) return record ? [record] : []
+  const kept = (record as { reasons?: unknown; why?: unknown }).reasons ?? (record as { why?: unknown }).why
+  if (Array.isArray(kept)) return kept
+  return 'code' in record ? [record] : []
+}
+
+export function joinReasons(record: unknown): string {
+  return reasonsOf(record).map(reasonText).filter(Boolean).join(t('list.separator'))
+}

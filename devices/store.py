@@ -1,0 +1,280 @@
+"""The SQL of devices, cameras and their states."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg.rows import class_row, dict_row
+from psycopg.types.json import Jsonb
+
+from devices.model import Device, DeviceState, DeviceStatus
+from devices.registry import KINDS
+from kernel.change import ChangeKind, note_change
+from kernel.db import Connection
+from kernel.ids import new_id
+
+_COLUMNS = "id, code, kind, name, lon, lat, source_crs, cell_code, area_code, settings, enabled"
+
+
+class DeviceError(ValueError):
+    """A device cannot be registered or changed as asked; `code` is stable, the text says why."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeviceRecord:
+    """What is said about a device when it is registered. Position in degrees, CGCS2000."""
+
+    code: str  # the name in its topics: [A-Za-z0-9_.-]{1,64}
+    kind: str
+    name: str
+    lon: float
+    lat: float
+    source_crs: str = "EPSG:4490"
+    cell_code: str = ""
+    area_code: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Camera:
+    """What a device of kind camera has besides. `url` may hold a password: never log or send it."""
+
+    device_id: UUID
+    url: str
+    scene: dict[str, Any]
+    heading_deg: float | None
+    fov_deg: float | None
+    range_m: float | None
+
+    def __repr__(self) -> str:
+        return f"Camera(device_id={self.device_id!r})"
+
+
+def add_device(connection: Connection, record: DeviceRecord, now: datetime) -> Device:
+    """Register a device.
+
+    Raises DeviceError (bad_code, unknown_kind, bad_position, bad_settings, code_taken).
+    """
+    _check_record(record)
+    device_id = new_id(now)
+    row = connection.execute(
+        """
+        INSERT INTO device (id, code, kind, name, lon, lat, source_crs, cell_code, area_code, settings, created_at, changed_at)
+        VALUES (%(id)s, %(code)s, %(kind)s, %(name)s, %(lon)s, %(lat)s, %(source_crs)s, %(cell_code)s, %(area_code)s,
+                %(settings)s, %(now)s, %(now)s)
+        ON CONFLICT (code) DO NOTHING RETURNING id
+        """,
+        {
+            "id": device_id,
+            "code": record.code,
+            "kind": record.kind,
+            "name": record.name,
+            "lon": record.lon,
+            "lat": record.lat,
+            "source_crs": record.source_crs,
+            "cell_code": record.cell_code,
+            "area_code": record.area_code,
+            "settings": Jsonb(record.settings),
+            "now": now,
+        },
+    ).fetchone()
+    if row is None:
+        raise DeviceError("code_taken", f"a device {record.code} exists already")
+    connection.execute("INSERT INTO device_state (device_id, updated_at) VALUES (%s, %s)", (device_id, now))
+    note_change(connection, ChangeKind.DEVICE, device_id, record.area_code, now)
+    return read_device(connection, record.code)
+
+
+def add_camera(
+    connection: Connection,
+    record: DeviceRecord,
+    url: str,
+    now: datetime,
+    *,
+    scene: Mapping[str, Any] | None = None,
+    heading_deg: float | None = None,
+    fov_deg: float | None = None,
+    range_m: float | None = None,
+) -> Device:
+    """Register a camera; `url` and `scene` are checked by those who use them (ingest.address, vision.scene).
+
+    Raises DeviceError as `add_device`, and not_a_camera.
+    """
+    if record.kind != "camera":
+        raise DeviceError("not_a_camera", f"{record.code} is a {record.kind}, not a camera")
+    device = add_device(connection, record, now)
+    connection.execute(
+        "INSERT INTO camera (device_id, url, scene, heading_deg, fov_deg, range_m) VALUES (%s, %s, %s, %s, %s, %s)",
+        (device.id, url, Jsonb(dict(scene) if scene is not None else {"zones": []}), heading_deg, fov_deg, range_m),
+    )
+    return device
+
+
+def _check_record(record: DeviceRecord) -> None:
+    if not is_device_code(record.code):
+        raise DeviceError("bad_code", f"{record.code!r}: a device code is 1 to 64 of A-Z a-z 0-9 _ . -")
+    if record.kind not in KINDS:
+        raise DeviceError("unknown_kind", f"{record.kind!r} is none of {', '.join(KINDS)}")
+    if not (-180 <= record.lon <= 180 and -90 <= record.lat <= 90):  # a NaN compares false, and is refused with it
+        raise DeviceError("bad_position", f"{record.lon}, {record.lat} is no longitude and latitude")
+    check_settings(record.kind, record.settings)
+
+
+def is_device_code(text: str) -> bool:
+    """Whether `text` may stand in a topic as a device's name."""
+    return 1 <= len(text) <= 64 and text.isascii() and all(c.isalnum() or c in "_.-" for c in text)
+
+
+def check_settings(kind: str, settings: Mapping[str, Any]) -> None:
+    """Raises DeviceError (bad_settings) naming the first one that does not fit the kind."""
+    try:
+        KINDS[kind].settings.model_validate(dict(settings))
+    except ValueError as error:
+        raise DeviceError("bad_settings", f"settings of a {kind}: {error}") from None
+
+
+def set_device_settings(connection: Connection, code: str, settings: Mapping[str, Any], now: datetime) -> Device:
+    """Replace the device's settings; running roles take them up within seconds.
+
+    Raises DeviceError (unknown_device, bad_settings).
+    """
+    device = read_device(connection, code)
+    check_settings(device.kind, settings)
+    connection.execute(
+        "UPDATE device SET settings = %s, changed_at = %s WHERE id = %s", (Jsonb(dict(settings)), now, device.id)
+    )
+    note_change(connection, ChangeKind.DEVICE, device.id, device.area_code, now)
+    return read_device(connection, code)
+
+
+def set_device_enabled(connection: Connection, code: str, enabled: bool, now: datetime) -> Device:
+    """Switch a device on or off; messages of one that is off are dead-lettered.
+
+    Raises DeviceError (unknown_device).
+    """
+    device = read_device(connection, code)
+    connection.execute("UPDATE device SET enabled = %s, changed_at = %s WHERE id = %s", (enabled, now, device.id))
+    note_change(connection, ChangeKind.DEVICE, device.id, device.area_code, now)
+    return read_device(connection, code)
+
+
+def read_device(connection: Connection, code: str) -> Device:
+    """The device with this code.
+
+    Raises DeviceError (unknown_device).
+    """
+    with connection.cursor(row_factory=class_row(Device)) as cursor:
+        device = cursor.execute(f"SELECT {_COLUMNS} FROM device WHERE code = %s", (code,)).fetchone()
+    if device is None:
+        raise DeviceError("unknown_device", f"no device {code!r}")
+    return device
+
+
+def read_devices(connection: Connection, kind: str | None = None) -> list[Device]:
+    """All devices, or those of one kind, by code."""
+    with connection.cursor(row_factory=class_row(Device)) as cursor:
+        return cursor.execute(
+            f"SELECT {_COLUMNS} FROM device WHERE %(kind)s::text IS NULL OR kind = %(kind)s ORDER BY code", {"kind": kind}
+        ).fetchall()
+
+
+def read_devices_by_code(connection: Connection, codes: Iterable[str]) -> dict[str, Device]:
+    """Those of `codes` that exist, by code."""
+    with connection.cursor(row_factory=class_row(Device)) as cursor:
+        found = cursor.execute(f"SELECT {_COLUMNS} FROM device WHERE code = ANY (%s)", (list(codes),)).fetchall()
+    return {device.code: device for device in found}
+
+
+def read_camera(connection: Connection, device_id: UUID) -> Camera | None:
+    """What the camera has besides its device row."""
+    with connection.cursor(row_factory=class_row(Camera)) as cursor:
+        return cursor.execute(
+            "SELECT device_id, url, scene, heading_deg, fov_deg, range_m FROM camera WHERE device_id = %s", (device_id,)
+        ).fetchone()
+
+
+def read_states(connection: Connection, device_ids: Iterable[UUID]) -> dict[UUID, DeviceState]:
+    """States of these devices that have one, not locked."""
+    return _read_states(connection, list(device_ids), "")
+
+
+def read_state(connection: Connection, device_id: UUID) -> DeviceState:
+    """The device's state; the empty one when it was never heard."""
+    return _read_states(connection, [device_id], "").get(device_id, DeviceState())
+
+
+def lock_states(connection: Connection, device_ids: Iterable[UUID]) -> dict[UUID, DeviceState]:
+    """States of these devices, locked until the transaction ends; made where missing, so that there is something to lock.
+
+    Locked in one order, so that two callers never block each other for good.
+    """
+    wanted = sorted(set(device_ids))
+    found = _read_states(connection, wanted, "FOR UPDATE")
+    missing = [device_id for device_id in wanted if device_id not in found]
+    if missing:
+        connection.execute(
+            "INSERT INTO device_state (device_id, updated_at) SELECT unnest(%s::uuid[]), '-infinity' ON CONFLICT DO NOTHING",
+            (missing,),
+        )
+        found = _read_states(connection, wanted, "FOR UPDATE")
+    return found
+
+
+def lock_free_states(connection: Connection, device_ids: Iterable[UUID]) -> dict[UUID, DeviceState]:
+    """As `lock_states`, leaving out those that somebody else is at."""
+    return _read_states(connection, sorted(set(device_ids)), "FOR UPDATE SKIP LOCKED")
+
+
+def _read_states(connection: Connection, device_ids: Sequence[UUID], lock: str) -> dict[UUID, DeviceState]:
+    if not device_ids:
+        return {}
+    with connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(
+            "SELECT device_id, metrics, status, alarms, rule_state, last_seen_at, measured_at FROM device_state"
+            f" WHERE device_id = ANY (%s) ORDER BY device_id {lock}",
+            (list(device_ids),),
+        ).fetchall()
+    return {
+        row["device_id"]: DeviceState(
+            metrics=row["metrics"],
+            status=DeviceStatus(row["status"]),
+            alarms=row["alarms"],
+            rule_state=row["rule_state"],
+            last_seen_at=row["last_seen_at"],
+            measured_at=row["measured_at"],
+        )
+        for row in rows
+    }
+
+
+def save_state(connection: Connection, device_id: UUID, state: DeviceState, now: datetime) -> None:
+    """Write one device's state."""
+    save_states(connection, {device_id: state}, now)
+
+
+def save_states(connection: Connection, states: Mapping[UUID, DeviceState], now: datetime) -> None:
+    """Write the states of many devices at once, in one order."""
+    rows = [
+        (key, Jsonb(s.metrics), str(s.status), Jsonb(s.alarms), Jsonb(s.rule_state), s.last_seen_at, s.measured_at, now)
+        for key, s in sorted(states.items(), key=lambda item: item[0])
+    ]
+    if not rows:
+        return
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    connection.execute(
+        """
+        INSERT INTO device_state (device_id, metrics, status, alarms, rule_state, last_seen_at, measured_at, updated_at)
+        SELECT * FROM unnest(%s::uuid[], %s::jsonb[], %s::text[], %s::jsonb[], %s::jsonb[], %s::timestamptz[],
+                             %s::timestamptz[], %s::timestamptz[])
+        ON CONFLICT (device_id) DO UPDATE SET metrics = EXCLUDED.metrics, status = EXCLUDED.status,
+            alarms = EXCLUDED.alarms, rule_state = EXCLUDED.rule_state, last_seen_at = EXCLUDED.last_seen_at,
+            measured_at = EXCLUDED.measured_at, updated_at = EXCLUDED.updated_at
+        """,
+        columns,
+    )

@@ -1,0 +1,414 @@
+"""The SQL of incidents: rows locked, written and logged. How an incident reads as JSON is in dispatch/view.py."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from psycopg import sql
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from dispatch.model import (
+    Actor,
+    Candidate,
+    CheckRequest,
+    Incident,
+    JsonObject,
+    Outcome,
+    Person,
+    WaitingReport,
+)
+from dispatch.view import read_handlers as read_handlers
+from dispatch.view import read_incident as read_incident
+from dispatch.view import read_incidents as read_incidents
+from dispatch.view import read_page as read_page
+from kernel.change import ChangeKind, note_change
+from kernel.db import Connection
+from kernel.ids import new_id
+from kernel.report import CHANNEL as WAKE_CHANNEL
+from kernel.types import CheckKind, IncidentState, Role, Verdict
+
+_INCIDENT = """
+    SELECT i.id, i.number, i.category, i.severity, i.state, i.cell_code, i.area_code, i.place, i.lon, i.lat, i.opened_at,
+           i.filed_at, i.handled_at, i.ended_at, i.due_at, i.assignee_id, i.offered_at, i.handler_id, i.needs_operator,
+           i.acknowledged_at, i.version,
+           c.auto_dispatch, c.named_person, c.check_kinds, c.limit_value, c.limit_unit, c.name_zh, c.name_en
+    FROM incident i JOIN category c ON c.id = i.category
+"""
+_IN_SCOPE = "(u.scope = '*' OR {area} ^@ ANY (string_to_array(u.scope, ',')))"
+
+
+# ------------------------------------------------------------------------------------------------ incidents
+
+
+def lock_incident(connection: Connection, incident_id: UUID) -> Incident | None:
+    """The incident, locked until the transaction ends; None when there is none in the transaction's scope."""
+    with connection.cursor(row_factory=class_row(Incident)) as cursor:
+        found = cursor.execute(_INCIDENT + " WHERE i.id = %s FOR UPDATE OF i", (incident_id,)).fetchone()
+    return _typed(found) if found else None
+
+
+def find_incident(connection: Connection, incident_id: UUID) -> Incident | None:
+    """The incident without a lock, for looking only."""
+    with connection.cursor(row_factory=class_row(Incident)) as cursor:
+        found = cursor.execute(_INCIDENT + " WHERE i.id = %s", (incident_id,)).fetchone()
+    return _typed(found) if found else None
+
+
+def lock_open_incident(connection: Connection, dedup_key: str) -> Incident | None:
+    """The open incident of this cause, locked; None when there is none."""
+    with connection.cursor(row_factory=class_row(Incident)) as cursor:
+        found = cursor.execute(
+            _INCIDENT + " WHERE i.dedup_key = %s AND i.state NOT IN ('closed', 'void') FOR UPDATE OF i", (dedup_key,)
+        ).fetchone()
+    return _typed(found) if found else None
+
+
+def lock_closed_incident(connection: Connection, dedup_key: str, occurred_at: datetime) -> Incident | None:
+    """The newest closed incident of this cause if what occurred at `occurred_at` came before its handling; locked."""
+    with connection.cursor(row_factory=class_row(Incident)) as cursor:
+        found = cursor.execute(
+            _INCIDENT + " WHERE i.dedup_key = %s AND i.state = 'closed' ORDER BY i.ended_at DESC LIMIT 1 FOR UPDATE OF i",
+            (dedup_key,),
+        ).fetchone()
+    if found is None or found.handled_at is None or not found.opened_at <= occurred_at < found.handled_at:
+        return None
+    return _typed(found)
+
+
+def lock_due_incidents(connection: Connection, where: str, parameters: Mapping[str, Any], limit: int) -> list[Incident]:
+    """Incidents for which `where` holds (over i, c and the assignee a), the most urgent first.
+
+    Locked; those that somebody else holds are left for the next time.
+    """
+    query = (
+        _INCIDENT.replace("FROM incident i", "FROM incident i LEFT JOIN app_user a ON a.id = i.assignee_id")
+        + f" WHERE {where} ORDER BY i.severity, i.opened_at, i.id LIMIT %(limit)s FOR UPDATE OF i SKIP LOCKED"
+    )
+    with connection.cursor(row_factory=class_row(Incident)) as cursor:
+        found = cursor.execute(query, {**parameters, "limit": limit}).fetchall()
+    return [_typed(row) for row in found]
+
+
+def _typed(row: Incident) -> Incident:
+    """The row with its state as the enumeration: psycopg gives text."""
+    return replace(row, state=IncidentState(row.state))
+
+
+def insert_incident(
+    connection: Connection,
+    report: WaitingReport,
+    *,
+    incident_id: UUID,
+    dedup_key: str,
+    cell_code: str,
+    area_code: str,
+    place: str,
+    now: datetime,
+) -> bool:
+    """Open an incident for a report unless one is open for the same cause: then False, and nothing is written.
+
+    A transaction that is opening one for the same cause is waited for. The number comes at the end of the transaction
+    (dispatch.number); until then the id stands there.
+    """
+    row = connection.execute(
+        """
+        INSERT INTO incident (id, number, category, severity, state, dedup_key, cell_code, area_code, place, lon, lat,
+                              opened_at)
+        VALUES (%(id)s, %(number)s, %(category)s, %(severity)s, 'reported', %(dedup_key)s, %(cell)s, %(area)s, %(place)s,
+                %(lon)s, %(lat)s, %(now)s)
+        ON CONFLICT (dedup_key) WHERE state NOT IN ('closed', 'void') DO NOTHING RETURNING id
+        """,
+        {
+            "id": incident_id,
+            "number": str(incident_id),
+            "category": report.category,
+            "severity": report.severity,
+            "dedup_key": dedup_key,
+            "cell": cell_code,
+            "area": area_code,
+            "place": place,
+            "lon": report.lon,
+            "lat": report.lat,
+            "now": now,
+        },
+    ).fetchone()
+    return row is not None
+
+
+def write_incident(connection: Connection, incident_id: UUID, version: int, changes: Mapping[str, Any]) -> None:
+    """Set the columns in `changes` and the version. The caller holds the row's lock."""
+    columns = {**changes, "version": version}
+    connection.execute(
+        sql.SQL("UPDATE incident SET {} WHERE id = {}").format(
+            sql.SQL(", ").join(sql.SQL("{} = {}").format(sql.Identifier(c), sql.Placeholder()) for c in columns),
+            sql.Placeholder(),
+        ),
+        [Jsonb(v) if isinstance(v, dict) else v for v in columns.values()] + [incident_id],
+    )
+
+
+def add_report_count(connection: Connection, incident_id: UUID, severity: int) -> None:
+    """One more report; the severity becomes the worse of the two (1 is the most urgent)."""
+    connection.execute(
+        "UPDATE incident SET report_count = report_count + 1, severity = least(severity, %s) WHERE id = %s",
+        (severity, incident_id),
+    )
+
+
+def log_event(
+    connection: Connection,
+    incident: Incident,
+    *,
+    action: str,
+    to_state: IncidentState,
+    from_state: IncidentState | None,
+    actor: Actor,
+    version: int,
+    now: datetime,
+    reason: str = "",
+    detail: Mapping[str, Any] | None = None,
+) -> None:
+    """Append to the incident's log. `version`, kept in the detail, orders entries of one instant."""
+    connection.execute(
+        """
+        INSERT INTO incident_event (id, incident_id, at, action, from_state, to_state, actor_id, actor, reason, detail)
+        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+        """,
+        (
+            new_id(now), incident.id, now, action, from_state, to_state, actor.user_id, actor.name, reason,
+            Jsonb({**(detail or {}), "version": version}),
+        ),
+    )  # fmt: skip
+
+
+def note_incident(connection: Connection, incident: Incident, people: Iterable[UUID | None], now: datetime) -> None:
+    """Tell the wall, the phones and the dispatcher that this incident and these people's tasks changed."""
+    note_change(connection, ChangeKind.INCIDENT, incident.id, incident.area_code, now)
+    for user_id in sorted({person for person in people if person is not None}):
+        note_change(connection, ChangeKind.USER, user_id, incident.area_code, now)
+    connection.execute("SELECT pg_notify(%s, '')", (WAKE_CHANNEL,))
+
+
+# ------------------------------------------------------------------------------------------------ reports
+
+
+def claim_reports(connection: Connection, limit: int) -> list[WaitingReport]:
+    """The reports that wait longest, locked; those another worker holds are left to it."""
+    with connection.cursor(row_factory=class_row(WaitingReport)) as cursor:
+        return cursor.execute(
+            """
+            SELECT r.id, r.source, r.source_key, r.category, r.device_id, r.rule, r.zone, r.lon, r.lat, r.severity,
+                   r.detail, r.reporter_id, r.occurred_at, r.received_at, c.auto_file, c.dedup,
+                   d.code AS device_code, d.name AS device_name, u.display_name AS reporter_name
+            FROM report r JOIN category c ON c.id = r.category
+            LEFT JOIN device d ON d.id = r.device_id LEFT JOIN app_user u ON u.id = r.reporter_id
+            WHERE r.taken_at IS NULL ORDER BY r.received_at, r.id LIMIT %s FOR UPDATE OF r SKIP LOCKED
+            """,
+            (limit,),
+        ).fetchall()
+
+
+def place_report(
+    connection: Connection, report_id: UUID, incident_id: UUID, cell_code: str, area_code: str, now: datetime
+) -> None:
+    """Dispatch has looked: this report belongs to that incident."""
+    connection.execute(
+        "UPDATE report SET incident_id = %s, cell_code = %s, area_code = %s, taken_at = %s WHERE id = %s",
+        (incident_id, cell_code, area_code, now, report_id),
+    )
+
+
+def refuse_report(connection: Connection, report_id: UUID, refusal: str, now: datetime) -> None:
+    """Dispatch has looked, and no incident comes of it; the report is kept with the reason."""
+    connection.execute("UPDATE report SET refusal = %s, taken_at = %s WHERE id = %s", (refusal, now, report_id))
+
+
+# ------------------------------------------------------------------------------------------------ people
+
+
+def read_candidates(connection: Connection, incident: Incident, now: datetime) -> list[Candidate]:
+    """Grid workers whose scope covers the incident, with duty, newest position, open tasks and earlier refusals."""
+    with connection.cursor(row_factory=class_row(Candidate)) as cursor:
+        return cursor.execute(
+            f"""
+            SELECT u.id AS user_id, u.display_name AS name, u.on_duty, u.responsibility_grid_code, p.lon, p.lat,
+                   greatest(extract(epoch FROM %(now)s - p.measured_at), 0)::float8 AS position_age_s,
+                   (SELECT count(*) FROM incident t WHERE t.assignee_id = u.id AND t.id <> %(incident)s
+                    AND t.state IN ('dispatched', 'accepted', 'on_site'))::int AS open_tasks,
+                   EXISTS (SELECT FROM assignment a WHERE a.incident_id = %(incident)s AND a.user_id = u.id
+                           AND a.outcome IN ('refused', 'expired', 'sent_back')) AS refused_before
+            FROM app_user u LEFT JOIN staff_position p ON p.user_id = u.id
+            WHERE 'grid_worker' = ANY (u.roles) AND NOT u.disabled AND {_IN_SCOPE.format(area="%(area)s::text")}
+            """,
+            {"now": now, "incident": incident.id, "area": incident.area_code},
+        ).fetchall()
+
+
+def read_responsibility_grid(connection: Connection, cell_code: str) -> str | None:
+    """Code of the responsibility grid that the cell belongs to."""
+    row = connection.execute("SELECT responsibility_grid_code FROM grid_cell WHERE code = %s", (cell_code,)).fetchone()
+    return str(row[0]) if row and row[0] else None
+
+
+def read_person(connection: Connection, user_id: UUID) -> Person | None:
+    """A person as an actor, with duty; None when unknown or disabled."""
+    row = connection.execute(
+        "SELECT display_name, roles, scope, on_duty FROM app_user WHERE id = %s AND NOT disabled", (user_id,)
+    ).fetchone()
+    if row is None:
+        return None
+    name, roles, scope, on_duty = row
+    actor = Actor(user_id=user_id, name=name, roles=frozenset(Role(role) for role in roles), scope=scope)
+    return Person(actor=actor, on_duty=on_duty)
+
+
+def end_assignment(connection: Connection, incident_id: UUID, outcome: Outcome, now: datetime) -> None:
+    """The offer that nobody has answered yet ends like this."""
+    connection.execute(
+        "UPDATE assignment SET outcome = %s, answered_at = %s WHERE incident_id = %s AND outcome IS NULL",
+        (outcome, now, incident_id),
+    )
+
+
+def change_accepted(connection: Connection, incident_id: UUID, outcome: Outcome) -> None:
+    """What was accepted came to another end: reassigned, sent back, rework."""
+    connection.execute(
+        "UPDATE assignment SET outcome = %s WHERE incident_id = %s AND outcome = 'accepted'", (outcome, incident_id)
+    )
+
+
+def insert_assignment(
+    connection: Connection, incident_id: UUID, user_id: UUID, reason: JsonObject, now: datetime
+) -> None:
+    """Offer the incident to a person."""
+    connection.execute(
+        "INSERT INTO assignment (id, incident_id, user_id, reason, offered_at) VALUES (%s, %s, %s, %s, %s)",
+        (new_id(now), incident_id, user_id, Jsonb(reason), now),
+    )
+
+
+def count_refusals(connection: Connection, incident_id: UUID) -> int:
+    """How many offers were refused, ran out or were given back since an operator last sent somebody."""
+    row = connection.execute(
+        """
+        SELECT count(*) FROM assignment WHERE incident_id = %(id)s AND outcome IN ('refused', 'expired', 'sent_back')
+        AND offered_at > coalesce((SELECT max(at) FROM incident_event WHERE incident_id = %(id)s
+                                   AND action IN ('dispatch', 'file', 'check', 'rework') AND actor_id IS NOT NULL),
+                                  '-infinity')
+        """,
+        {"id": incident_id},
+    ).fetchone()
+    return int(row[0]) if row else 0
+
+
+# ------------------------------------------------------------------------------------------------ evidence and checks
+
+
+def use_photo(connection: Connection, evidence_id: UUID, user_id: UUID, incident_id: UUID) -> str | None:
+    """Bind a photograph of this person to this incident, once and for ever; the code why not, or None.
+
+    A photograph that was already shown for a handling, of this incident or another, proves nothing new.
+    """
+    row = connection.execute(
+        "SELECT detail ? 'handled_incident' FROM evidence WHERE id = %s AND kind = 'photo' AND created_by = %s FOR UPDATE",
+        (evidence_id, user_id),
+    ).fetchone()
+    if row is None:
+        return "photo_required"
+    if row[0]:
+        return "photo_used"
+    connection.execute(
+        "UPDATE evidence SET detail = detail || jsonb_build_object('handled_incident', %s::text) WHERE id = %s",
+        (str(incident_id), evidence_id),
+    )
+    return None
+
+
+def read_check_targets(connection: Connection, incident_id: UUID, kind: CheckKind) -> list[tuple[UUID, str, str]]:
+    """Devices that reported the incident and can look again, with rule and zone, the first reporter first.
+
+    For a camera check those whose vision rule reported; for a sensor check every device, a camera's health included.
+    """
+    rows = connection.execute(
+        """
+        SELECT r.device_id, r.rule, r.zone FROM report r JOIN device d ON d.id = r.device_id
+        WHERE r.incident_id = %(id)s AND d.enabled AND r.source = ANY (%(sources)s)
+        GROUP BY r.device_id, r.rule, r.zone ORDER BY min(r.received_at) LIMIT 8
+        """,
+        {"id": incident_id, "sources": ["camera"] if kind is CheckKind.CAMERA else ["device", "camera"]},
+    ).fetchall()
+    return [(UUID(str(device_id)), rule, zone) for device_id, rule, zone in rows]
+
+
+def insert_check_request(
+    connection: Connection,
+    incident_id: UUID,
+    kind: CheckKind,
+    target: tuple[UUID, str, str],
+    now: datetime,
+    timeout: timedelta,
+) -> None:
+    """Ask a camera or sensor to look again; vision or ingest answers the row."""
+    connection.execute(
+        "INSERT INTO check_request (id, incident_id, kind, device_id, rule, zone, requested_at, expires_at)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+        (new_id(now), incident_id, kind, *target, now, now + timeout),
+    )
+
+
+def read_open_checks(connection: Connection, incident_id: UUID) -> list[CheckRequest]:
+    """Requests that dispatch has not acted on, answered or not, oldest first."""
+    with connection.cursor(row_factory=class_row(CheckRequest)) as cursor:
+        return cursor.execute(
+            """
+            SELECT q.id, q.incident_id, q.kind, q.device_id, d.name AS device_name, q.rule, q.zone, q.requested_at,
+                   q.expires_at, q.answered_at, q.verdict, q.evidence_id, q.detail
+            FROM check_request q JOIN device d ON d.id = q.device_id
+            WHERE q.incident_id = %s AND q.taken_at IS NULL ORDER BY q.requested_at, q.id
+            """,
+            (incident_id,),
+        ).fetchall()
+
+
+def settle_checks(connection: Connection, incident_id: UUID, unanswered: str, now: datetime) -> None:
+    """Dispatch has acted: answers are taken, and who has not answered need not; `unanswered` says why."""
+    connection.execute(
+        "UPDATE check_request SET taken_at = %s WHERE incident_id = %s AND taken_at IS NULL AND answered_at IS NOT NULL",
+        (now, incident_id),
+    )
+    connection.execute(
+        "UPDATE check_request SET taken_at = %s, answered_at = %s, verdict = %s, detail = %s"
+        " WHERE incident_id = %s AND taken_at IS NULL",
+        (now, now, Verdict.INCONCLUSIVE, unanswered, incident_id),
+    )
+
+
+# ------------------------------------------------------------------------------------------------ waiting work
+
+OFFERS_RUN_OUT = (
+    "i.state = 'dispatched' AND (i.offered_at <= %(offered_before)s OR a.disabled OR NOT a.on_duty)"
+)
+"""Offers without an answer in time, and offers to people who went off duty before they answered."""
+
+WAITS_FOR_SOMEBODY = f"""
+    i.state = 'filed' AND c.auto_dispatch AND (i.needs_operator IS NULL OR i.needs_operator = 'nobody_available'
+        AND EXISTS (SELECT FROM app_user u WHERE u.on_duty AND NOT u.disabled AND 'grid_worker' = ANY (u.roles)
+            AND {_IN_SCOPE.format(area="i.area_code")}
+            AND NOT EXISTS (SELECT FROM assignment t WHERE t.incident_id = i.id AND t.user_id = u.id
+                            AND t.outcome IN ('refused', 'expired', 'sent_back'))))
+"""
+"""Filed incidents that go to somebody now: new ones, and those for whom nobody was there and now somebody is."""
+
+WAITS_FOR_CHECK = """
+    i.state = 'handled' AND i.needs_operator IS NULL
+    AND NOT EXISTS (SELECT FROM check_request q WHERE q.incident_id = i.id AND q.taken_at IS NULL)
+"""
+
+CHECK_CAN_BE_DECIDED = """
+    i.state = 'handled' AND EXISTS (SELECT FROM check_request q WHERE q.incident_id = i.id AND q.taken_at IS NULL
+        AND (q.answered_at IS NOT NULL OR q.expires_at <= %(now)s))
+"""
+

@@ -1,0 +1,138 @@
+"""The demo's installation: settings, grid, devices and people, by the same functions as the ordinary commands."""
+
+import json
+import os
+import shutil
+import socket
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from dashboard.session import Seat
+from dashboard.users import add_user, make_login_link
+from grid.importing import import_file
+from grid.locate import Locator
+from grid.model import Level
+from gridwarden.registration import NewDevice, register_device
+from kernel.clock import Clock
+from kernel.db import Database, DbRole
+from kernel.settings import Settings, load_settings
+
+# What the demo changes, all of it ordinary settings: limits short enough to watch, cameras on this machine allowed.
+SHORTENED = {
+    "GRIDWARDEN_DISPATCH__ACCEPT_TIMEOUT_S": "12",
+    "GRIDWARDEN_DISPATCH__CHECK_TIMEOUT_S": "30",
+    "GRIDWARDEN_INGEST__RESTART_GRACE_S": "5",
+    "GRIDWARDEN_CAMERA__ALLOWED_NETWORKS": '["127.0.0.0/8"]',
+    "GRIDWARDEN_VISION__LOOK_S": "3",
+    "GRIDWARDEN_WEB__LINK_MINUTES": "240",
+}
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A TCP port nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def make_environment(folder: Path, web_host: str, web_port: int, tls: tuple[Path, Path] | None) -> dict[str, str]:
+    """The settings of this demo as environment variables, which every child inherits."""
+    changed = {
+        "GRIDWARDEN_DATA_DIR": str(folder / "data"),
+        "GRIDWARDEN_MQTT__PORT": str(free_port()),
+        "GRIDWARDEN_WEB__HOST": web_host,
+        "GRIDWARDEN_WEB__PORT": str(web_port or free_port()),
+        "GRIDWARDEN_LOG__LEVEL": os.environ.get("GRIDWARDEN_LOG__LEVEL", "warning"),
+        **{key: os.environ.get(key, value) for key, value in SHORTENED.items()},
+    }
+    if tls is not None:
+        changed["GRIDWARDEN_WEB__TLS_CERT"], changed["GRIDWARDEN_WEB__TLS_KEY"] = map(str, tls)
+        changed["GRIDWARDEN_WEB__PUBLIC_URL"] = f"https://{web_host}:{changed['GRIDWARDEN_WEB__PORT']}"
+    return changed
+
+
+def load_demo_settings(changed: Mapping[str, str]) -> Settings:
+    """Set the variables for this process and its children, and read the settings."""
+    os.environ.update(changed)
+    return load_settings()
+
+
+def empty_folder(folder: Path) -> None:
+    """A demo begins anew each time: yesterday's city is not today's."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, mode=0o700)
+
+
+LEVELS = ("district", "street", "community", "grid", "cell", "feature")
+
+
+def import_district(settings: Settings, folder: Path) -> int:
+    """`gridwarden grid import` for each of the district's files; how many cells."""
+    now = Clock.of(settings.clock).now()
+    with closing(Database(settings, DbRole.WORKER)) as database, database.transaction("*") as connection:
+        for level in LEVELS:
+            import_file(
+                connection, folder / f"{level}.geojson", level=Level(level), crs="EPSG:4490", repair=False, now=now
+            )
+        return len(Locator.load(connection).codes)
+
+
+def register_plan(settings: Settings, plan: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Devices, cameras and people of the city's plan, and an operator for whoever looks on.
+
+    One-time tokens: `simulated` by name, for the phones and the desk of the simulation; `visitor` for the person at the
+    screen: `wall` and `phone` (the phone of the first worker), and `demo_wall`, `demo_phone` for the page with both.
+    """
+    now = Clock.of(settings.clock).now()
+    with closing(Database(settings, DbRole.WORKER)) as database, database.transaction("*") as connection:
+        locator = Locator.load(connection)
+        for entry in (*plan["devices"], *plan["cameras"]):
+            register_device(connection, _new_device(entry), locator, settings, now)
+        ids = {}
+        for entry in (
+            *plan["people"],
+            {"name": "operator", "display_name": "值班员", "roles": ["operator"], "scope": "*"},
+        ):
+            ids[entry["name"]] = add_user(
+                connection,
+                name=entry["name"],
+                display_name=entry.get("display_name", ""),
+                roles=entry["roles"],
+                scope=entry["scope"],
+                responsibility_grid_code=entry.get("responsibility_grid_code"),
+                now=now,
+            )
+
+        def token(name: str, seat: Seat) -> str:
+            return make_login_link(connection, ids[name], seat, now, settings).rpartition("#")[2]
+
+        seats = {e["name"]: Seat.PHONE if "grid_worker" in e["roles"] else Seat.WALL for e in plan["people"]}
+        first = next(name for name, seat in seats.items() if seat is Seat.PHONE)
+        visitor = {"wall": token("operator", Seat.WALL), "phone": token(first, Seat.PHONE)}
+        visitor |= {"demo_wall": token("operator", Seat.WALL), "demo_phone": token(first, Seat.PHONE)}
+        return {"simulated": {name: token(name, seat) for name, seat in seats.items()}, "visitor": visitor}
+
+
+def _new_device(entry: Mapping[str, Any]) -> NewDevice:
+    return NewDevice(
+        code=entry["code"],
+        kind=entry["kind"],
+        name=entry["name"],
+        lon=entry["lon"],
+        lat=entry["lat"],
+        crs=entry.get("source_crs", "EPSG:4490"),
+        settings=entry.get("settings", {}),
+        url=entry.get("url", ""),
+        scene=entry.get("scene"),
+        heading_deg=entry.get("heading_deg"),
+        fov_deg=entry.get("fov_deg"),
+        range_m=entry.get("range_m"),
+    )
+
+
+def write_private(path: Path, value: object) -> None:
+    """JSON that only we may read: it holds log-in tokens."""
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(value, ensure_ascii=False))

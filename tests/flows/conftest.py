@@ -1,0 +1,144 @@
+"""A whole installation as processes: `gridwarden up` on free ports in a folder of its own, with a small grid."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+import pytest
+
+from grid.importing import import_file
+from kernel.db import Database, DbRole, socket_dir
+from kernel.settings import Settings
+from tests.conftest import free_port
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+WEST, SOUTH, STEP = 120.1700, 30.2800, 0.001
+
+
+@dataclass
+class System:
+    """A running installation."""
+
+    settings: Settings
+    env: dict[str, str]
+    supervisor: subprocess.Popen[bytes]
+
+    def pid_of(self, name: str) -> int | None:
+        """Process id of one child: postgres, broker, ingest, dispatch, vision or web."""
+        marks = {"postgres": "/postgres", "broker": "mosquitto"}
+        for process in psutil.Process(self.supervisor.pid).children():
+            command = process.cmdline()
+            if command and ((name in marks and marks[name] in command[0]) or command[-2:] == ["gridwarden.role", name]):
+                return process.pid
+        return None
+
+    def kill(self, name: str) -> None:
+        """SIGKILL, and wait until another one has taken its place."""
+        pid = self.pid_of(name)
+        assert pid is not None, f"{name} does not run"
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: self.pid_of(name) not in (None, pid), 20, f"{name} starts again")
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """A gridwarden command against this installation."""
+        command = [sys.executable, "-c", "from gridwarden.cli import main; main()", *arguments]
+        return subprocess.run(command, cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=60, check=False)
+
+    def is_ready(self) -> bool:
+        """Does the web server say that it is ready?"""
+        try:
+            urllib.request.urlopen(f"{self.settings.public_url}/readyz", timeout=2).close()
+        except (urllib.error.URLError, OSError):
+            return False
+        return True
+
+
+def wait_until(condition: Callable[[], object], timeout_s: float, what: str) -> None:
+    """Wait for `condition`; fail saying what did not come."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if condition():
+            return
+        time.sleep(0.1)
+    pytest.fail(f"not within {timeout_s:.0f} s: {what}")
+
+
+def write_cells(path: Path, columns: int = 3, rows: int = 3) -> None:
+    """A little grid of cells of about 100 m in one community, numbered west to east, then north to south."""
+    features = []
+    for row in range(rows):
+        for column in range(columns):
+            west, north = WEST + column * STEP, SOUTH + (rows - row) * STEP
+            ring = [
+                [west, north],
+                [west + STEP, north],
+                [west + STEP, north - STEP],
+                [west, north - STEP],
+                [west, north],
+            ]
+            code = f"330105012001{row * columns + column + 1:03d}"
+            properties = {"code": code, "name": code, "responsibility_grid_code": "330105012001G01"}
+            features.append(
+                {"type": "Feature", "properties": properties, "geometry": {"type": "Polygon", "coordinates": [ring]}}
+            )
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+
+
+@pytest.fixture(scope="module")
+def system() -> Iterator[System]:
+    """`gridwarden up`, ready, with nine cells from (120.170, 30.280) to (120.173, 30.283)."""
+    if shutil.which("mosquitto") is None and not Path("/usr/sbin/mosquitto").exists():
+        pytest.skip("mosquitto is not installed")
+    folder = Path(tempfile.mkdtemp(prefix="gw-flow-"))
+    env = {
+        **os.environ,
+        "GRIDWARDEN_DATA_DIR": str(folder / "data"),
+        "GRIDWARDEN_MQTT__PORT": str(free_port()),
+        "GRIDWARDEN_WEB__PORT": str(free_port()),
+        "GRIDWARDEN_CONFIG": str(folder / "none.toml"),
+        "GRIDWARDEN_LOG__LEVEL": "warning",
+        "GRIDWARDEN_CAMERA__ALLOWED_NETWORKS": '["127.0.0.0/8"]',
+        "PYTHONPATH": str(ROOT),
+    }
+    settings = Settings(
+        data_dir=folder / "data",
+        mqtt={"port": int(env["GRIDWARDEN_MQTT__PORT"])},  # type: ignore[arg-type]
+        web={"port": int(env["GRIDWARDEN_WEB__PORT"])},  # type: ignore[arg-type]
+    )
+    log = (folder / "log").open("wb")
+    supervisor = subprocess.Popen(
+        [sys.executable, "-c", "from gridwarden.cli import main; main()", "up"],
+        cwd=ROOT,
+        env=env,
+        stdout=log,
+        stderr=log,
+    )
+    running = System(settings, env, supervisor)
+    try:
+        wait_until(running.is_ready, 60, f"the system is ready; log: {folder / 'log'}")
+        write_cells(folder / "cells.geojson")
+        database = Database(settings, DbRole.WORKER)
+        with database.transaction("*") as connection:
+            import_file(
+                connection, folder / "cells.geojson", level="cell", crs="EPSG:4490", repair=False, now=datetime.now(UTC)
+            )
+        database.close()
+        yield running
+    finally:
+        supervisor.terminate()
+        supervisor.wait(40)
+        log.close()
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(socket_dir(settings.data_dir), ignore_errors=True)

@@ -1,0 +1,1 @@
+"""Cameras to findings: detection, tracking, rules, evidence."""

@@ -1,0 +1,111 @@
+"""From a network's raw output to boxes: one pure function per kind of head.
+
+Every function returns boxes (N, 4) x1 y1 x2 y2 in pixels of the network's input, scores (N,) and class
+indices (N,) of the network's own class list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+
+import numpy as np
+
+from vision.model import Floats, Ints
+
+Raw = tuple[Floats, Floats, Ints]
+
+YOLOX_STRIDES = (8, 16, 32)
+
+
+class Head(StrEnum):
+    """The tensor layouts that are understood."""
+
+    YOLO26_E2E = "yolo26-e2e"
+    """(1, N, 6): x1 y1 x2 y2 score class, already one box per thing."""
+    YOLO = "yolo"
+    """(1, 4 + classes, N): cx cy w h, then one score per class (ultralytics v8 to 12)."""
+    YOLOX = "yolox"
+    """(1, N, 5 + classes): offsets not yet decoded, objectness, class scores (Megvii YOLOX)."""
+
+
+def decode_end_to_end(output: Floats, min_score: float, input_hw: tuple[int, int]) -> Raw:
+    """(1, N, 6) rows of x1 y1 x2 y2 score class."""
+    rows = output[0]
+    rows = rows[rows[:, 4] >= min_score]
+    return rows[:, :4].astype(np.float32), rows[:, 4].astype(np.float32), rows[:, 5].astype(np.int64)
+
+
+def decode_yolo(output: Floats, min_score: float, input_hw: tuple[int, int]) -> Raw:
+    """(1, 4 + classes, N) columns of cx cy w h and class scores."""
+    columns = output[0]
+    scores = columns[4:].max(axis=0)
+    keep = scores >= min_score
+    classes = columns[4:, keep].argmax(axis=0).astype(np.int64)
+    return _corners(columns[:4, keep].T), scores[keep].astype(np.float32), classes
+
+
+def decode_yolox(output: Floats, min_score: float, input_hw: tuple[int, int]) -> Raw:
+    """(1, N, 5 + classes) rows whose offsets are relative to a grid of strides 8, 16 and 32.
+
+    Source of the decoding: YOLOX, `demo_postprocess` (Megvii, Apache-2.0).
+    """
+    rows = output[0]
+    scores = rows[:, 4] * rows[:, 5:].max(axis=1)
+    keep = scores >= min_score
+    cells, strides = yolox_grid(input_hw)
+    kept = rows[keep]
+    centres = (kept[:, :2] + cells[keep]) * strides[keep]
+    # exp of a broken network's output must not become infinite
+    sizes = np.exp(np.clip(kept[:, 2:4], -10.0, 10.0)) * strides[keep]
+    boxes = _corners(np.concatenate([centres, sizes], axis=1))
+    return boxes, scores[keep].astype(np.float32), kept[:, 5:].argmax(axis=1).astype(np.int64)
+
+
+def yolox_grid(input_hw: tuple[int, int]) -> tuple[Floats, Floats]:
+    """Cell of every row (N, 2) as x y, and its stride (N, 1) in pixels."""
+    cells: list[Floats] = []
+    strides: list[Floats] = []
+    for stride in YOLOX_STRIDES:
+        rows, columns = input_hw[0] // stride, input_hw[1] // stride
+        y, x = np.mgrid[0:rows, 0:columns]
+        cells.append(np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32))
+        strides.append(np.full((rows * columns, 1), stride, np.float32))
+    return np.concatenate(cells), np.concatenate(strides)
+
+
+def _corners(centres: Floats) -> Floats:
+    half = centres[:, 2:4] / 2
+    return np.concatenate([centres[:, :2] - half, centres[:, :2] + half], axis=1).astype(np.float32)
+
+
+DECODERS: dict[Head, Callable[[Floats, float, tuple[int, int]], Raw]] = {
+    Head.YOLO26_E2E: decode_end_to_end,
+    Head.YOLO: decode_yolo,
+    Head.YOLOX: decode_yolox,
+}
+
+
+def overlaps(first: Floats, second: Floats) -> Floats:
+    """Intersection over union of every pair: (N, 4) and (M, 4) boxes give (N, M)."""
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    inner = np.prod(np.clip(high - low, 0, None), axis=2)
+    areas_1 = np.prod(np.clip(first[:, 2:] - first[:, :2], 0, None), axis=1)
+    areas_2 = np.prod(np.clip(second[:, 2:] - second[:, :2], 0, None), axis=1)
+    union = areas_1[:, None] + areas_2[None, :] - inner
+    return np.asarray(inner / np.maximum(union, 1e-9), np.float32)
+
+
+def suppress(boxes: Floats, scores: Floats, groups: Ints, max_overlap: float) -> Ints:
+    """Greedy non-maximum suppression inside each group; indices kept, best score first."""
+    order = np.argsort(-scores, kind="stable")
+    table = overlaps(boxes, boxes) * (groups[:, None] == groups[None, :])
+    dropped = np.zeros(len(scores), bool)
+    kept: list[int] = []
+    for index in order:
+        if dropped[index]:
+            continue
+        kept.append(int(index))
+        dropped |= table[index] > max_overlap
+    return np.array(kept, np.int64)

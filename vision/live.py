@@ -1,0 +1,319 @@
+"""One camera at work: its capture, its watch, the checks asked of it, and what is to be written about it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+from pydantic import ValidationError
+
+from devices.alarms import read_settings
+from devices.kinds.camera import CameraSettings, make_health
+from devices.model import Device, Message
+from devices.registry import KINDS
+from ingest.rtsp import Capture, Frame
+from kernel.settings import Settings
+from kernel.types import Verdict
+from vision.check import Answer, Check, CheckDoubt, add_look, conclude
+from vision.detect import Detector
+from vision.health import VIEW_SIZE, Health
+from vision.model import Box, Category, Finding, Picture
+from vision.rule import AnyRule, AnyZone
+from vision.scene import Scene, SceneError, parse_scene
+from vision.store import CameraRow, CheckRequest
+from vision.watch import Look, Watch
+
+log = logging.getLogger(__name__)
+
+HEALTH_EVERY_S = 1.0
+SAVE_EVERY_S = 3.0
+VIEW_KEY = ("", "view")
+"""Row of vision_state that keeps a camera's usual view, so that one turned while we were away is noticed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Raised:
+    """A finding to be reported, with the picture it was made in."""
+
+    device: Device
+    zone: AnyZone
+    finding: Finding
+    picture: Picture
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answered:
+    """A closure check to be answered; the picture is the last one looked at, if any."""
+
+    device: Device
+    request: CheckRequest
+    answer: Answer
+    zone: AnyZone | None
+    picture: Picture | None
+    boxes: tuple[Box, ...]
+    taken_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Writing:
+    """What one camera wants written, in one transaction: nothing of it may be true without the rest."""
+
+    device: Device
+    raised: tuple[Raised, ...] = ()
+    answered: tuple[Answered, ...] = ()
+    states: Mapping[tuple[str, str], Any] | None = None
+    health: Message | None = None
+
+
+class LiveCamera:
+    """Owned by the scheduler's thread; only the capture has threads of its own."""
+
+    def __init__(
+        self,
+        row: CameraRow,
+        saved: Mapping[tuple[str, str], Any],
+        rules: Mapping[str, AnyRule],
+        settings: Settings,
+        now: Callable[[], datetime],
+    ) -> None:
+        self.row = row
+        self._settings = settings
+        self._now = now
+        self._scene_error: str | None = None
+        self.watch = Watch(scene=self._parse(row.scene, rules), rules=rules)
+        self.limits = _camera_settings(row.device)
+        self.watch.frozen_after_s = self.limits.frozen_limit_s
+        restore(self.watch, saved)
+        self._seq = 0
+        self._began_at = now()
+        self._judged_at: datetime | None = None
+        self._saved_at = self._began_at
+        self._health: Health | None = None
+        self._health_at: datetime | None = None
+        self._health_frames = 0
+        self._checks: dict[UUID, Check] = {}
+        self._checked: dict[UUID, None] = {}
+        self._picture: Picture | None = None
+        self._boxes: tuple[Box, ...] = ()
+        self._raised: list[Raised] = []
+        self.capture = Capture(
+            row.url,
+            allowed_networks=settings.camera.allowed_networks,
+            now=now,
+            transport=settings.camera.transport,
+            open_timeout_s=settings.camera.open_timeout_s,
+            read_timeout_s=settings.camera.read_timeout_s,
+        )
+        self.capture.start()
+
+    def _parse(self, value: Any, rules: Mapping[str, AnyRule]) -> Scene:
+        try:
+            return parse_scene(value, rules)
+        except SceneError as error:
+            log.error("camera %s: its scene cannot be used, no zone is watched: %s", self.row.device.code, error)
+            self._scene_error = str(error)
+            return Scene(zones=())
+
+    def update(self, row: CameraRow) -> None:
+        """Take up changed settings, name or position; a changed address or scene needs a new LiveCamera."""
+        self.row = row
+        self.limits = _camera_settings(row.device)
+        self.watch.frozen_after_s = self.limits.frozen_limit_s
+
+    def close(self) -> None:
+        """Stop the capture; does not wait for a camera that hangs."""
+        self.capture.close(timeout_s=0.5)
+
+    def take(self, detector: Detector) -> bool:
+        """Judge the newest picture, if there is a new one and it is time; True when the detector looked."""
+        frame = self.capture.newest()
+        if frame is None or frame.seq == self._seq or not self._is_wanted(frame):
+            return False
+        self._seq = frame.seq
+        at = frame.received_at
+        picture = frame.picture()
+        self._judged_at = at
+        self._health = self.watch.judge(picture, at)
+        if not self.watch.scene.zones:
+            return False
+        if self.watch.blind is not None:
+            self._feed_checks(None, picture, at)
+            return False
+        if not self._is_due(at):
+            return False
+        look = self.watch.look(detector.detect(picture), at)
+        self._raise(look, picture)
+        self._feed_checks(look, picture, at)
+        return True
+
+    def _is_wanted(self, frame: Frame) -> bool:
+        """Not every frame is converted: no more often than the detector could want."""
+        if self._judged_at is None:
+            return True
+        return (frame.received_at - self._judged_at).total_seconds() >= 0.9 / self._settings.vision.fps
+
+    def _is_due(self, at: datetime) -> bool:
+        fps = self._settings.vision.fps
+        return self.watch.is_due(at, fps=fps, idle_fps=fps if self._checks else self._settings.vision.idle_fps)
+
+    def _raise(self, look: Look, picture: Picture) -> None:
+        for zone, finding in look.findings:
+            extra = {"device": self.row.device.code, "zone": zone.name, "rule": finding.rule, "episode": finding.key}
+            if finding.cleared_at is not None:
+                log.info("%s over", finding.category, extra=extra)
+                continue
+            log.info("%s found", finding.category, extra=extra)
+            self._raised.append(Raised(device=self.row.device, zone=zone, finding=finding, picture=picture))
+
+    def ask(self, request: CheckRequest, now: datetime) -> None:
+        """Begin a closure check; asking again for one under way, or answered and not yet written, changes nothing."""
+        if request.id not in self._checks and request.id not in self._checked:
+            self._checks[request.id] = Check(request=request, began_at=now)
+
+    def _feed_checks(self, look: Look | None, picture: Picture, at: datetime) -> None:
+        for key, check in self._checks.items():
+            zone = self.zone_of(check.request)
+            presence = None
+            if look is not None and zone is not None:
+                rule = self.watch.rules[zone.rule]
+                state = self.watch.states[zone.name]
+                presence = rule.judge(state, look.tracks, zone, Category(check.request.category))
+            self._checks[key] = add_look(check, presence, self.watch.doubt, at)
+        if self._checks:
+            self._picture = picture
+            self._boxes = tuple(track.box for track in look.tracks if track.missed_s == 0.0) if look is not None else ()
+
+    def zone_of(self, request: CheckRequest) -> AnyZone | None:
+        """The zone a check asks about; with no name given, the only one of its rule."""
+        zones = [zone for zone in self.watch.scene.zones if zone.rule == request.rule]
+        if request.zone:
+            zones = [zone for zone in zones if zone.name == request.zone]
+        return zones[0] if len(zones) == 1 else None
+
+    def collect(self, detector: Detector, now: datetime, *, leaving: bool = False) -> Writing | None:
+        """What is to be written now; None when nothing is. `leaving`: the last time, so everything is."""
+        raised, self._raised = tuple(self._raised), []
+        answered = self._answers(detector, now)
+        due = leaving or (now - self._saved_at).total_seconds() >= SAVE_EVERY_S
+        states = None
+        if raised or (due and self.watch.looked_at is not None):
+            states = dump(self.watch)
+            self._saved_at = now
+        health = self._make_health(now)
+        if not (raised or answered or states or health):
+            return None
+        return Writing(device=self.row.device, raised=raised, answered=answered, states=states, health=health)
+
+    def _answers(self, detector: Detector, now: datetime) -> tuple[Answered, ...]:
+        done: list[Answered] = []
+        for key, check in list(self._checks.items()):
+            answer = self._refuse(check.request, detector) or conclude(check, now, self._settings.vision.look_s)
+            if answer is None:
+                continue
+            del self._checks[key]
+            self._checked[key] = None
+            while len(self._checked) > 200:
+                del self._checked[next(iter(self._checked))]
+            done.append(
+                Answered(
+                    device=self.row.device,
+                    request=check.request,
+                    answer=answer,
+                    zone=self.zone_of(check.request),
+                    picture=self._picture,
+                    boxes=self._boxes,
+                    taken_at=self._judged_at or now,
+                )
+            )
+        if not self._checks:
+            self._picture, self._boxes = None, ()
+        return tuple(done)
+
+    def _refuse(self, request: CheckRequest, detector: Detector) -> Answer | None:
+        """A check that can be answered at once: it asks for what cannot be seen."""
+        zone = self.zone_of(request)
+        if zone is None or request.category not in set(Category):
+            return Answer(verdict=Verdict.INCONCLUSIVE, detail=CheckDoubt.NO_SUCH_ZONE)
+        if not detector.labels & self.watch.rules[zone.rule].labels:
+            return Answer(verdict=Verdict.INCONCLUSIVE, detail=CheckDoubt.MODEL_CANNOT_SEE)
+        return None
+
+    def _make_health(self, now: datetime) -> Message | None:
+        """Once a second. While a camera is still being opened for the first time nothing is said of it."""
+        if self._health_at is not None and (now - self._health_at).total_seconds() < HEALTH_EVERY_S:
+            return None
+        status = self.capture.status()
+        if status.newest_at is None:
+            if (now - self._began_at).total_seconds() < self.limits.gone_s:
+                return None
+            self._health_at = now
+            return make_health(now, frame_age_s=None)
+        self._health_at = now
+        health = self._health
+        return make_health(
+            now,
+            frame_age_s=max(0.0, (now - status.newest_at).total_seconds()),
+            fps=round(min(status.fps, 1000.0), 2),
+            luma=round(health.luma, 1) if health else None,
+            contrast=round(health.contrast, 1) if health else None,
+            frozen_s=round(max(0.0, health.frozen_s), 1) if health else None,
+        )
+
+
+def _camera_settings(device: Device) -> CameraSettings:
+    try:
+        found = read_settings(KINDS["camera"], device)
+    except ValidationError:
+        return CameraSettings()
+    return found if isinstance(found, CameraSettings) else CameraSettings()
+
+
+def dump(watch: Watch) -> dict[tuple[str, str], Any]:
+    """What a camera's rules remember, and its usual view, as JSON by zone and rule."""
+    result: dict[tuple[str, str], Any] = {}
+    for zone in watch.scene.zones:
+        if zone.name in watch.states:
+            state = watch.rules[zone.rule].dump(watch.states[zone.name])
+            result[(zone.name, zone.rule)] = {"zone": _fingerprint(zone), "state": state}
+    health = watch.health_state
+    if health.view is not None:
+        packed = np.clip(health.view * 8, 0, 255).astype(np.uint8)
+        result[VIEW_KEY] = {
+            "view": base64.b64encode(packed.tobytes()).decode(),
+            "sharpness": round(health.usual_sharpness, 2),
+        }
+    return result
+
+
+def restore(watch: Watch, saved: Mapping[tuple[str, str], Any]) -> None:
+    """Remember again. What was saved for a zone that has since been changed, or by another version, is forgotten."""
+    for zone in watch.scene.zones:
+        value = saved.get((zone.name, zone.rule))
+        if not isinstance(value, dict) or value.get("zone") != _fingerprint(zone):
+            continue
+        try:
+            watch.states[zone.name] = watch.rules[zone.rule].load(value["state"])
+        except (ValidationError, KeyError):
+            log.warning("zone %s: what was remembered cannot be read; it begins anew", zone.name)
+    value = saved.get(VIEW_KEY)
+    if isinstance(value, dict):
+        raw = np.frombuffer(base64.b64decode(value["view"]), np.uint8)
+        if raw.size == VIEW_SIZE[0] * VIEW_SIZE[1]:
+            view = np.asarray(raw.reshape(VIEW_SIZE[1], VIEW_SIZE[0]) / 8, np.float32)
+            watch.health_state = replace(
+                watch.health_state, view=view, usual_sharpness=float(value["sharpness"]), measured_at=None
+            )
+
+
+def _fingerprint(zone: AnyZone) -> str:
+    """Changes when the zone's outline or parameters do: what stood in another polygon says nothing about this one."""
+    text = json.dumps([zone.polygon, zone.parameters.model_dump(mode="json")], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

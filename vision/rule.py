@@ -1,0 +1,85 @@
+"""What a vision rule is: a name, its parameters, what it remembers, and one pure step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from vision.model import Category, Finding, Label, Point, Presence, Track
+
+P = TypeVar("P", bound="Parameters")
+S = TypeVar("S")
+
+
+class Parameters(BaseModel):
+    """Base of every rule's parameters: unknown names are refused, values are checked."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Zone(Generic[P]):
+    """One polygon of a camera's picture and the rule that watches it.
+
+    `polygon`: three or more points, 0..1 of width and height; `lon`/`lat`: where it is on the ground (CGCS2000
+    degrees), None when only the camera's own position is known.
+    """
+
+    name: str
+    rule: str
+    polygon: tuple[Point, ...]
+    parameters: P
+    lon: float | None = None
+    lat: float | None = None
+
+    def contains(self, point: Point) -> bool:
+        """True when the point lies inside (even-odd rule)."""
+        x, y = point
+        inside = False
+        x1, y1 = self.polygon[-1]
+        for x2, y2 in self.polygon:
+            if (y1 > y) != (y2 > y) and x < (x2 - x1) * (y - y1) / (y2 - y1) + x1:
+                inside = not inside
+            x1, y1 = x2, y2
+        return inside
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule(Generic[P, S]):
+    """A vision rule; `vision/rules/<name>.py` exposes one as `RULE`.
+
+    `step(state, tracks, zone, now)` gives the new state and what was raised or cleared by this look. It is called for
+    every look and only for looks at a picture that can be judged (not black, frozen or blocked), so time without looks
+    is time in which nothing is known. State survives a restart as JSON (`dump`, `load`).
+    """
+
+    name: str
+    title_zh: str
+    title_en: str
+    labels: frozenset[Label]
+    parameters: type[P]
+    state: type[S]
+    fresh: Callable[[], S]
+    step: Callable[[S, Sequence[Track], Zone[P], datetime], tuple[S, tuple[Finding, ...]]]
+    judge: Callable[[S, Sequence[Track], Zone[P], Category], Presence]
+    """One look of a closure check: is what this rule reports under that category there now?"""
+
+    def dump(self, state: S) -> dict[str, Any]:
+        """The state as JSON."""
+        value: dict[str, Any] = TypeAdapter(self.state).dump_python(state, mode="json")
+        return value
+
+    def load(self, value: Any) -> S:
+        """The state from JSON.
+
+        Raises pydantic.ValidationError when it was written by a version that remembered other things.
+        """
+        return TypeAdapter(self.state).validate_python(value)
+
+
+AnyRule = Rule[Any, Any]
+AnyZone = Zone[Any]

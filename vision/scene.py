@@ -1,0 +1,121 @@
+"""The scene of one camera: its zones, read from a TOML file or from the same JSON in the database."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from shapely import Polygon
+from shapely.validation import explain_validity
+
+from vision.model import Point
+from vision.rule import AnyRule, AnyZone, Zone
+
+MIN_AREA = 1e-4
+"""Of the picture: a smaller zone is a slip of the hand."""
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+
+
+class SceneError(Exception):
+    """A scene that cannot be used; the text says which zone and why."""
+
+
+class _ZoneModel(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(min_length=1, max_length=80)]
+    rule: str
+    polygon: Annotated[tuple[tuple[Fraction, Fraction], ...], Field(min_length=3, max_length=100)]
+    lon: Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False)] | None = None
+    lat: Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False)] | None = None
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check_position(self) -> _ZoneModel:
+        if (self.lon is None) != (self.lat is None):
+            raise ValueError("lon and lat belong together")
+        return self
+
+
+class SceneModel(BaseModel):
+    """The JSON and TOML form: `{"zones": [{name, rule, polygon, lon, lat, parameters}]}`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    zones: Annotated[tuple[_ZoneModel, ...], Field(max_length=64)] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scene:
+    """The checked zones of one camera."""
+
+    zones: tuple[AnyZone, ...]
+
+
+def parse_scene(value: Any, rules: Mapping[str, AnyRule]) -> Scene:
+    """The scene in parsed JSON or TOML. Raises SceneError."""
+    try:
+        model = SceneModel.model_validate(value)
+    except ValidationError as error:
+        raise SceneError(_say(error, "scene")) from None
+    names: set[str] = set()
+    for zone in model.zones:
+        if zone.name in names:
+            raise SceneError(f"zone {zone.name!r}: there are two of this name")
+        names.add(zone.name)
+    return Scene(zones=tuple(_check_zone(zone, rules) for zone in model.zones))
+
+
+def read_scene(path: Path, rules: Mapping[str, AnyRule]) -> Scene:
+    """The scene in a TOML file. Raises SceneError."""
+    try:
+        value = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SceneError(f"{path}: {error}") from None
+    try:
+        return parse_scene(value, rules)
+    except SceneError as error:
+        raise SceneError(f"{path}: {error}") from None
+
+
+def _check_zone(zone: _ZoneModel, rules: Mapping[str, AnyRule]) -> AnyZone:
+    rule = rules.get(zone.rule)
+    if rule is None:
+        known = ", ".join(sorted(rules))
+        raise SceneError(f"zone {zone.name!r}: there is no rule {zone.rule!r} (there are: {known})")
+    check_polygon(zone.name, zone.polygon)
+    try:
+        parameters = rule.parameters.model_validate(zone.parameters)
+    except ValidationError as error:
+        raise SceneError(_say(error, f"zone {zone.name!r}: parameters of {zone.rule}")) from None
+    return Zone(
+        name=zone.name,
+        rule=zone.rule,
+        polygon=zone.polygon,
+        parameters=parameters,
+        lon=zone.lon,
+        lat=zone.lat,
+    )
+
+
+def check_polygon(name: str, polygon: tuple[Point, ...]) -> None:
+    """Raise SceneError when the polygon crosses or touches itself, or has no area to speak of."""
+    shape = Polygon(polygon)
+    if not shape.is_valid:
+        reason = explain_validity(shape)
+        if reason.startswith("Self-intersection"):
+            reason = f"its outline crosses itself at {reason.partition('[')[2].rstrip(']')}"
+        raise SceneError(f"zone {name!r}: not a polygon: {reason}")
+    if shape.area < MIN_AREA:
+        raise SceneError(f"zone {name!r}: not a polygon: it has no area")
+
+
+def _say(error: ValidationError, where: str) -> str:
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {place}: {first['msg']}" if place else f"{where}: {first['msg']}"

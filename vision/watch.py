@@ -1,0 +1,73 @@
+"""One camera's watching: from a picture to tracks and findings. The same for files and for live cameras."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from vision.health import Blindness, Health, HealthState, measure_health
+from vision.model import Detections, Finding, Picture, Track
+from vision.motion import MotionState, judge_motion, next_look_s, shrink
+from vision.rule import AnyRule, AnyZone
+from vision.scene import Scene
+from vision.track import TrackerState, follow
+
+FROZEN_AFTER_S = 20.0
+"""From then on a picture that does not change at all is not believed, if the camera's settings say nothing else."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Look:
+    """What one look of the detector gave."""
+
+    at: datetime
+    tracks: tuple[Track, ...]
+    findings: tuple[tuple[AnyZone, Finding], ...]
+
+
+@dataclass(kw_only=True)
+class Watch:
+    """What is remembered of one camera between pictures. Not shared between threads."""
+
+    scene: Scene
+    rules: Mapping[str, AnyRule]
+    states: dict[str, Any] = field(default_factory=dict)
+    """Zone name to the state of its rule."""
+    tracker: TrackerState = field(default_factory=TrackerState)
+    motion: MotionState = field(default_factory=MotionState)
+    health_state: HealthState = field(default_factory=HealthState)
+    looked_at: datetime | None = None
+    blind: Blindness | None = None
+    doubt: Blindness | None = None
+    frozen_after_s: float = FROZEN_AFTER_S
+
+    def judge(self, picture: Picture, now: datetime) -> Health:
+        """Cheap figures of a picture, for every frame that is taken. Sets `blind` and `doubt`."""
+        thumbnail = shrink(picture)
+        self.motion, _ = judge_motion(self.motion, thumbnail, now)
+        self.health_state, health = measure_health(self.health_state, thumbnail, now)
+        self.blind = health.blindness(self.frozen_after_s)
+        self.doubt = health.doubt(self.frozen_after_s)
+        return health
+
+    def is_due(self, now: datetime, *, fps: float, idle_fps: float) -> bool:
+        """Should the detector look now?"""
+        if self.looked_at is None:
+            return True
+        wait_s = next_look_s(self.motion, now, fps=fps, idle_fps=idle_fps)
+        return (now - self.looked_at).total_seconds() >= wait_s - 0.01
+
+    def look(self, detections: Detections, now: datetime) -> Look:
+        """One look of the detector at a picture that can be judged."""
+        self.tracker, tracks = follow(self.tracker, detections, now)
+        findings: list[tuple[AnyZone, Finding]] = []
+        for zone in self.scene.zones:
+            rule = self.rules[zone.rule]
+            state = self.states.get(zone.name)
+            new, found = rule.step(rule.fresh() if state is None else state, tracks, zone, now)
+            self.states[zone.name] = new
+            findings += [(zone, finding) for finding in found]
+        self.looked_at = now
+        return Look(at=now, tracks=tracks, findings=tuple(findings))
