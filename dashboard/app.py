@@ -26,6 +26,7 @@ from kernel.settings import Settings
 
 API = "/api/v1"
 VERSION = "0.1.0"
+_WAIT_S = 3.0  # people rather hear soon that the database is away
 
 
 def get_actor(user: Annotated[User, Depends(get_user)]) -> Actor:
@@ -36,7 +37,8 @@ def get_actor(user: Annotated[User, Depends(get_user)]) -> Actor:
 def open_web(settings: Settings) -> Web:
     """Pools, hub and cameras; the pools connect in the background, so a database that is away delays nothing."""
     clock = Clock.of(settings.clock)
-    app_database, worker_database = Database(settings, DbRole.APP), Database(settings, DbRole.WORKER)
+    app_database = Database(settings, DbRole.APP, wait_s=_WAIT_S)
+    worker_database = Database(settings, DbRole.WORKER, wait_s=_WAIT_S)
     metrics = Metrics()
     web = Web(
         settings=settings,
@@ -94,7 +96,7 @@ def create_app(settings: Settings, *, extra_routers: Sequence[APIRouter] = ()) -
         return claim_request(web.app_database.transaction(actor.scope), actor.user_id, web.now())
 
     api = [login, staff, device, map_layers, evidence, push, live]
-    for router in [make_router(get_actor, transaction), *(module.router for module in api)]:
+    for router in [make_router(get_actor, transaction, settings), *(module.router for module in api)]:
         app.include_router(router, prefix=API)
     for router in [health.router, *extra_routers, pages.router]:
         app.include_router(router)

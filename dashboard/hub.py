@@ -67,14 +67,14 @@ class Socket:
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 
     def offer(self, text: str, *, counted: bool = True) -> None:
-        """Queue a message; a socket with too much waiting is given up instead of growing for ever.
+        """Queue a message; a socket that has too much waiting already is given up instead of growing for ever.
 
         What it needs to begin with is not counted: a large city's snapshot is no sign of a slow browser.
         """
         if self.close_code is not None:
             return
         cost = len(text) if counted else 0
-        if self.queued_bytes + cost > BYTE_LIMIT:
+        if self.queued_bytes and self.queued_bytes + cost > BYTE_LIMIT:
             self.close(CLOSE_SLOW)
             return
         self.texts.append((text, cost))
@@ -250,8 +250,9 @@ class Hub:
                 elif socket.texts:
                     socket.wants_full = True  # still busy with older things: the newest will do, later
                 elif socket.wants_full and everything is not None:
-                    socket.offer(everything)
                     socket.wants_full = False
+                    if everything:
+                        socket.offer(everything)
                 elif changed and not socket.wants_full:
                     socket.offer(changed)
 
@@ -330,8 +331,7 @@ class Hub:
         """Number what was committed, and read it once for each audience."""
         with self._worker_database.transaction() as connection:
             number_changes(connection)
-        with self._worker_database.transaction() as connection:
-            last = read_last_seq(connection)
+            last = read_last_seq(connection)  # true of everybody's numbers once this is committed
             with self._lock:
                 users = {socket.user_id for sockets in self._audiences.values() for socket in sockets}
             tasks = read_tasks(connection, users, self._now())

@@ -219,7 +219,7 @@ def _read_assignments(connection: Connection, incident_id: UUID) -> list[Row]:
         connection,
         """
         SELECT s.user_id, u.display_name, s.reason, s.offered_at, s.answered_at, s.outcome
-        FROM assignment s JOIN app_user u ON u.id = s.user_id WHERE s.incident_id = %(id)s ORDER BY s.offered_at, s.id
+        FROM assignment s JOIN app_user u ON u.id = s.user_id WHERE s.incident_id = %(id)s ORDER BY s.offered_at, s.outcome IS NULL, s.id
         """,
         incident_id,
     )

@@ -108,7 +108,9 @@ def _check(
 
 
 def _in_order(problems: Sequence[Problem]) -> tuple[Problem, ...]:
-    return tuple(sorted(problems, key=lambda problem: problem.row or 0))
+    """What refuses the file first, then what was mended, then warnings; each by row."""
+    rank = list(Severity)
+    return tuple(sorted(problems, key=lambda problem: (rank.index(problem.severity), problem.row or 0)))
 
 
 def _read_stored(connection: Connection, level: Level) -> _Stored:

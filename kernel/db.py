@@ -57,14 +57,17 @@ def conninfo(settings: Settings, role: DbRole) -> str:
 class Database:
     """A pool of connections for one role. Every use is a transaction with its scope set, or nothing."""
 
-    def __init__(self, settings: Settings, role: DbRole) -> None:
+    def __init__(self, settings: Settings, role: DbRole, *, wait_s: float = 10.0) -> None:
+        """Connects in the background; `wait_s`: how long a transaction may wait for a connection."""
         self._conninfo = conninfo(settings, role)
         self._pool: ConnectionPool[Connection] = ConnectionPool(
             self._conninfo,
             min_size=1,
             max_size=settings.database.pool_size,
             open=True,
-            timeout=10,
+            timeout=wait_s,
+            # Give up soon: whoever asks next starts anew at once, instead of waiting for a pause that has doubled.
+            reconnect_timeout=2.0,
             check=ConnectionPool.check_connection,
             name=role.value,
         )

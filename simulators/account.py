@@ -114,6 +114,8 @@ class Account:
             wait_s = min(RETRY_LAST_S, wait_s * 2)
         if answer.status_code >= 400:
             raise _refusal(answer)
+        if not answer.content:
+            return None
         if "json" in answer.headers.get("content-type", ""):
             return answer.json()
         return answer.content

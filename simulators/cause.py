@@ -223,7 +223,7 @@ ACTIONS: dict[str, Action] = {
             name, at, street, rng, count=int(p.get("count", 2)), wait_s=float(p.get("wait_s", 5))))),
     "gather": Action("camera", "square", "crowding", 6.0, _play(
         "square", lambda name, at, street, rng, p: acts.Crowd(
-            name, at, street, rng, count=int(p.get("count", 9)), limit=CROWD_LIMIT))),
+            name, at, street, rng, count=int(p.get("count", 11)), limit=CROWD_LIMIT))),
     "pass_through": Action("camera", "square", NOTHING, 0.0, _play(
         "square", lambda name, at, street, rng, p: acts.Passers(
             name, at, street, rng, count=int(p.get("count", 4)), along="square", spacing_m=float(p.get("spacing_m", 1.2))))),

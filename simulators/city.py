@@ -15,6 +15,9 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import cv2
+import numpy as np
+
 from devices.registry import KINDS
 from kernel.types import LonLat
 from simulators.corner import FRAME_SIZE
@@ -36,9 +39,14 @@ RULE_OF_ZONE = {
 RULE_PARAMETERS: dict[str, dict[str, Any]] = {
     "illegal_parking": {"dwell_s": 12},
     "litter_overflow": {"hold_s": 6, "stay_s": 15},
-    "crowding": {"limit": 6, "hold_s": 6, "clear_s": 4},
+    "crowding": {"limit": 5, "hold_s": 6, "clear_s": 4},
 }
-CROWD_LIMIT = 6
+CROWD_LIMIT = 5
+REACH_OF_ZONE: dict[str, tuple[float, float]] = {
+    "no_parking": (1.1, 1.6), "queue": (1.0, 1.3), "bin": (1.5, 1.6), "litter_spot": (1.3, 1.3), "square": (1.15, 1.2),
+}  # fmt: skip
+"""How much wider and deeper than the spot itself a zone is drawn: what is judged is the middle of a box's lower edge,
+which lies nearer to the camera than the middle of the thing."""
 ZONE_NAMES = {
     "no_parking": "禁停路侧", "queue": "停止线前车道", "bin": "垃圾箱", "litter_spot": "人行道", "square": "小广场",
 }  # fmt: skip
@@ -125,7 +133,7 @@ class CityCamera:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Person:
-    """A member of staff and where a worker's shift begins. `by_hand`: for whoever looks at the demo, not simulated."""
+    """A member of staff and where a worker's shift begins. `by_hand`: played by whoever looks at the demo."""
 
     name: str
     display_name: str
@@ -258,7 +266,7 @@ def _place_camera(seed: int, number: int, sites: _Sites) -> CityCamera:
         where = to_lon_lat(site.position, heading_deg, x_m, y_m)
         rule = RULE_OF_ZONE[name]
         zones.append({
-            "name": ZONE_NAMES[name], "rule": rule, "polygon": street.zone(name),
+            "name": ZONE_NAMES[name], "rule": rule, "polygon": draw_zone(street, name),
             "lon": where.lon, "lat": where.lat, "parameters": dict(RULE_PARAMETERS[rule]),
         })  # fmt: skip
         cells[ZONE_NAMES[name]] = sites.district.cell_at(where.lon, where.lat) or ""
@@ -278,6 +286,18 @@ def _place_camera(seed: int, number: int, sites: _Sites) -> CityCamera:
         zone_cells=cells,
         settings=settings,
     )
+
+
+def draw_zone(street: Street, place: str) -> list[list[float]]:
+    """The polygon of a zone over a place in picture coordinates, 0 to 1, clipped to the picture."""
+    corners = street.places[place].polygon_m
+    middle = corners.mean(axis=0)
+    along, across = (corners[1] - corners[0]) / 2, (corners[3] - corners[0]) / 2
+    wide, deep = REACH_OF_ZONE[place]
+    wider = np.array([middle + along * wide * u + across * deep * v for u, v in ((-1, -1), (1, -1), (1, 1), (-1, 1))])
+    hull = cv2.convexHull((street.project(wider) / [street.width, street.height]).astype(np.float32))
+    _, clipped = cv2.intersectConvexConvex(hull, np.array([[[0, 0]], [[1, 0]], [[1, 1]], [[0, 1]]], np.float32))
+    return [[round(float(x), 4), round(float(y), 4)] for x, y in np.asarray(clipped).reshape(-1, 2)]
 
 
 def _find_heading(district: District, site: Site, spots: list[tuple[float, float]], rng: random.Random) -> float | None:
@@ -355,30 +375,24 @@ def make_settings(kind: str, role: str, now: datetime, timezone: str) -> dict[st
 def _hire(
     district: District, rng: random.Random, cameras: tuple[CityCamera, ...], devices: tuple[CityDevice, ...]
 ) -> tuple[Person, ...]:
-    """Workers for the responsibility grids with the most to look after, an operator, and two places for people: an
-    operator's, and that of the worker whose grid has the first camera."""
+    """First `worker`, whose grid has the first camera and whose phone is for a person; then simulated workers for the
+    responsibility grids with the most to look after, and an operator."""
     home = district.cells[cameras[0].cell].grid_code
     cells = [camera.cell for camera in cameras] + [device.cell for device in devices]
     load = Counter(district.cells[cell].grid_code for cell in cells)
-    codes = sorted((code for code in load if code != home), key=lambda code: (-load[code], code))[:WORKER_COUNT]
-    names = [
-        a + b
-        for a, b in zip(
-            rng.sample(FAMILY_NAMES, len(GIVEN_NAMES)), rng.sample(GIVEN_NAMES, len(GIVEN_NAMES)), strict=True
-        )
-    ]
+    codes = sorted((code for code in load if code != home), key=lambda code: (-load[code], code))
+    families = rng.sample(FAMILY_NAMES, WORKER_COUNT + 2)
+    names = [family + given for family, given in zip(families, rng.sample(GIVEN_NAMES, WORKER_COUNT + 2), strict=True)]
     people = [
-        _make_worker(district, f"worker{number + 1:02d}", names.pop(), codes[number % len(codes)])
-        for number in range(WORKER_COUNT)
+        _make_worker(district, f"worker{number + 1:02d}", names.pop(), codes[number % len(codes)]) for number in range(WORKER_COUNT)
     ]
     first = cameras[0]
     desk = Person(
         name="desk01", display_name=names.pop(), roles=("operator",), scope=district.code, responsibility_grid_code=None,
         lon=first.lon, lat=first.lat,
     )  # fmt: skip
-    operator = replace(desk, name="operator", display_name=names.pop(), by_hand=True)
     worker = replace(_make_worker(district, "worker", names.pop(), home), lon=first.lon, lat=first.lat, by_hand=True)
-    return (*people, desk, operator, worker)
+    return (worker, *people, desk)
 
 
 def _make_worker(district: District, name: str, display_name: str, grid_code: str) -> Person:

@@ -8,7 +8,7 @@ import json
 import logging
 import random
 import threading
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,7 +24,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CrewPlan:
-    """How the crew works. `alone`: nobody is there to decide, so the desk does; else people play their own parts.
+    """How the crew works. `alone`: nobody is there to decide, so the desk does, and nobody looks on, so offers are
+    answered at once.
 
     `sessions` keeps the log-ins over a restart, since each link works once.
     """
@@ -36,7 +37,7 @@ class CrewPlan:
 
 
 class Crew:
-    """Workers, the desk and the shadows of those who are played by hand."""
+    """Workers, the desk, and what surrounds a worker who is played by hand."""
 
     def __init__(self, city: City, world: World, platform: Platform, plan: CrewPlan) -> None:
         self.journal = Journal()
@@ -107,26 +108,29 @@ class Crew:
             self.failure = error
             self.ready.set()
         finally:
+            rest = asyncio.all_tasks(self._loop)
+            for task in rest:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()
 
     async def _work(self) -> None:
-        people = [person for person in self._city.people if self._takes_part(person)]
+        people = [p for p in self._city.people if not (p.by_hand and self._plan.alone)]
         await asyncio.gather(*(self._sign_in(person) for person in people))
         self._keep_sessions()
-        by_hand = [name for p in self._city.people if p.by_hand for name in (p.name, p.display_name)]
-        manners = self._draw_manners(people)
+        manners = self._draw_manners()
         parts: list[Coroutine[Any, Any, None]] = []
         for person in people:
             account = self._accounts[person.name]
             start = LonLat(person.lon, person.lat)
             rng = random.Random(self._rng.getrandbits(64))
             if person.by_hand:
-                parts.append(Shadow(account, start, self._plan.speed_m_s).run())
-            elif "operator" in person.roles:
-                parts.append(Desk(account, self._world, self.journal, decides=self._plan.alone, by_hand=by_hand).run())
-            else:
-                parts.append(Worker(account, start, self._world, manners[person.name], self.journal, rng).run())
+                parts.append(Shadow(account, start, self._world, self._plan.speed_m_s).run())
+            elif "grid_worker" in person.roles:
+                parts.append(Worker(account, start, self._world, manners, self.journal, rng).run())
+            elif self._plan.alone:
+                parts.append(Desk(account, self.journal).run())
         self.ready.set()
         try:
             await together(*parts)
@@ -134,16 +138,14 @@ class Crew:
             for account in self._accounts.values():
                 await account.close()
 
-    def _takes_part(self, person: Person) -> bool:
-        # Nobody plays the hand-played parts when the scenario runs alone; and the wall's is a person's own.
-        return not person.by_hand or (not self._plan.alone and "grid_worker" in person.roles)
-
-    def _draw_manners(self, people: Sequence[Person]) -> dict[str, Manners]:
-        """Everybody the same, but that one may refuse the first offer and another may not answer it; never by hand."""
-        names = [person.name for person in people if "grid_worker" in person.roles and not person.by_hand]
-        refuses = self._rng.random() < 0.7
-        ignores = self._rng.random() < 0.5
-        return {name: Manners(speed_m_s=self._plan.speed_m_s, refuses_first=refuses, ignores_first=ignores) for name in names}
+    def _draw_manners(self) -> Manners:
+        """Everybody's: the very first offer may be refused, and another one not answered, as the seed has it."""
+        return Manners(
+            speed_m_s=self._plan.speed_m_s,
+            thinks_s=(0.6, 2.0) if self._plan.alone else (3.0, 5.0),
+            refuses_first=self._rng.random() < 0.7,
+            ignores_first=self._rng.random() < 0.5,
+        )
 
     async def _sign_in(self, person: Person) -> None:
         seat = "phone" if "grid_worker" in person.roles else "wall"

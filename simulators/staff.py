@@ -11,7 +11,7 @@ import contextlib
 import logging
 import math
 import random
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -46,9 +46,11 @@ class World(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manners:
-    """How a worker behaves: metres per second on the way, whether the first offer is refused or not answered at all."""
+    """How a worker behaves: metres per second on the way, seconds before an offer is answered (from, to), whether the
+    first offer is refused or not answered at all."""
 
     speed_m_s: float = 12.0
+    thinks_s: tuple[float, float] = (0.6, 2.0)
     refuses_first: bool = False
     ignores_first: bool = False
 
@@ -102,7 +104,7 @@ class Worker:
         for incident in await self.account.incidents("assignee=me&state=open"):
             if incident["state"] != "dispatched" or incident["id"] in self._left_alone:
                 continue
-            await asyncio.sleep(self._rng.uniform(0.6, 2.0))
+            await asyncio.sleep(self._rng.uniform(*self._manners.thinks_s))
             if self._manners.ignores_first and not self._journal.ignored:
                 self._journal.ignored.append(incident["id"])
                 self._left_alone.add(incident["id"])
@@ -168,63 +170,56 @@ class Worker:
 
 
 class Shadow:
-    """The satellite receiver of a worker who is played by hand: on duty, and on the way to whatever was accepted."""
+    """What surrounds a worker who is played by hand: on duty, on the way to whatever was accepted, and a street that is
+    put right a few seconds after the arrival was said."""
 
-    def __init__(self, account: Account, start: LonLat, speed_m_s: float) -> None:
+    def __init__(self, account: Account, start: LonLat, world: World, speed_m_s: float) -> None:
         self.account, self.position = account, start
-        self._speed_m_s = speed_m_s
+        self._world, self._speed_m_s = world, speed_m_s
+        self._put_right: set[str] = set()
 
     async def run(self) -> None:
-        """Move until cancelled; the session must be signed in."""
+        """Follow until cancelled; the session must be signed in."""
         await self.account.call("PATCH", "/me", body={"on_duty": True})
         while True:
             try:
-                mine = await self.account.incidents("assignee=me&state=open")
-                accepted = [LonLat(i["lon"], i["lat"]) for i in mine if i["state"] in ("accepted", "on_site")]
-                heading_deg = None
-                if accepted and distance_m(self.position, accepted[0]) > ARRIVED_M:
-                    heading_deg = heading_between(self.position, accepted[0])
-                    self.position = step_towards(self.position, accepted[0], self._speed_m_s * 2 * STEP_S)
-                await send_position(self.account, self.position, heading_deg)
+                await self._follow(await self.account.incidents("assignee=me&state=open"))
             except Refusal as refusal:
                 log.info("%s: %s", self.account.name, refusal)
             await asyncio.sleep(2 * STEP_S)
 
+    async def _follow(self, mine: list[dict[str, Any]]) -> None:
+        heading_deg = None
+        places = [LonLat(i["lon"], i["lat"]) for i in mine if i["state"] in ("accepted", "on_site")]
+        if places and distance_m(self.position, places[0]) > ARRIVED_M:
+            heading_deg = heading_between(self.position, places[0])
+            self.position = step_towards(self.position, places[0], self._speed_m_s * 2 * STEP_S)
+        await send_position(self.account, self.position, heading_deg)
+        for incident in mine:
+            visit = f"{incident['id']}/{incident['version']}"
+            if incident["state"] == "on_site" and visit not in self._put_right:
+                self._put_right.add(visit)
+                detail = await self.account.incident(incident["id"])
+                self._world.repair(*find_cause(detail), str(detail["category"]["id"]))
+
 
 class Desk:
-    """An operator. With `decides` it makes the decisions that wait for a person; without, it only watches for people
-    who are played by hand (`by_hand`: their names), so that things get put right for them too."""
+    """An operator who makes the decisions that wait for a person, where no person is there to make them."""
 
-    def __init__(
-        self, account: Account, world: World, journal: Journal, *, decides: bool = True, by_hand: Collection[str] = ()
-    ) -> None:
-        self.account = account
-        self._world, self._journal = world, journal
-        self._decides, self._by_hand = decides, frozenset(by_hand)
-        self._put_right: set[str] = set()
+    def __init__(self, account: Account, journal: Journal) -> None:
+        self.account, self._journal = account, journal
 
     async def run(self) -> None:
         """Work until cancelled; the session must be signed in."""
         while True:
             for incident in await self.account.incidents("state=open"):
                 try:
-                    await self._look_at(incident)
+                    await self._decide(incident)
                 except Refusal as refusal:
                     log.warning("%s: %s: %s", self.account.name, incident["number"], refusal)
             await asyncio.sleep(2.0)
 
-    async def _look_at(self, incident: dict[str, Any]) -> None:
-        assignee = incident.get("assignee") or {}
-        if (
-            incident["state"] == "on_site"
-            and assignee.get("name") in self._by_hand
-            and incident["id"] not in self._put_right
-        ):
-            detail = await self.account.incident(incident["id"])
-            self._put_right.add(incident["id"])
-            self._world.repair(*find_cause(detail), str(detail["category"]["id"]))
-        if not self._decides:
-            return
+    async def _decide(self, incident: dict[str, Any]) -> None:
         need = incident.get("needs_operator")
         if incident["severity"] == 1 and incident.get("acknowledged_at") is None:
             incident = await self.account.act(incident, "acknowledge") or incident

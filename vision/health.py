@@ -123,7 +123,7 @@ def measure_health(state: HealthState, thumbnail: Grey, now: datetime) -> tuple[
 
 def watch_repeats(state: HealthState, thumbnail: Grey, now: datetime) -> HealthState:
     """Does this picture repeat an earlier one? A live camera's never does, for its noise; a frozen one's does."""
-    differences = [cv2.absdiff(thumbnail, picture) for picture in state.pictures]
+    differences = [np.asarray(cv2.absdiff(thumbnail, picture), np.uint8) for picture in state.pictures]
     means = [float(cv2.mean(difference)[0]) for difference in differences]
     nearest = int(np.argmin(means)) if means else None
     if nearest is not None and means[nearest] <= SAME_LEVELS and not _has_body(differences[nearest]):

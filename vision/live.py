@@ -29,6 +29,7 @@ from vision.model import Box, Category, Finding, Picture
 from vision.rule import AnyRule, AnyZone
 from vision.scene import Scene, SceneError, parse_scene
 from vision.store import CameraRow, CheckRequest
+from vision.track import TrackerState
 from vision.watch import Look, Watch
 
 log = logging.getLogger(__name__)
@@ -88,7 +89,9 @@ class LiveCamera:
         self._settings = settings
         self._now = now
         self._scene_error: str | None = None
-        self.watch = Watch(scene=self._parse(row.scene, rules), rules=rules)
+        # ids that no earlier life has used: the rules remember them over a restart
+        tracker = TrackerState(next_id=int(now().timestamp() * 10))
+        self.watch = Watch(scene=self._parse(row.scene, rules), rules=rules, tracker=tracker)
         self.limits = _camera_settings(row.device)
         self.watch.frozen_after_s = self.limits.frozen_limit_s
         restore(self.watch, saved)
@@ -182,7 +185,7 @@ class LiveCamera:
         for key, check in self._checks.items():
             zone = self.zone_of(check.request)
             presence = None
-            if look is not None and zone is not None:
+            if look is not None and zone is not None and zone.name in self.watch.states:
                 rule = self.watch.rules[zone.rule]
                 state = self.watch.states[zone.name]
                 presence = rule.judge(state, look.tracks, zone, Category(check.request.category))

@@ -242,7 +242,7 @@ def _begin(track: Track, now_s: float, key_prefix: str) -> Spot:
     # A thing that was followed to this place stands since it came to rest; one that appears, since it is seen.
     since_s = now_s if track.still_since_at is None else track.still_since_at.timestamp()
     return Spot(
-        key=f"{key_prefix}{int(since_s * 1000):x}-{track.id}",
+        key=f"{key_prefix}{int(since_s * 1000):x}-{track.id % 1000}",
         box=track.box,
         score=track.score,
         track_id=track.id,

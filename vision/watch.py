@@ -12,7 +12,11 @@ from vision.model import Detections, Finding, Picture, Track
 from vision.motion import MotionState, judge_motion, next_look_s, shrink
 from vision.rule import AnyRule, AnyZone
 from vision.scene import Scene
+from vision.spots import MAX_STEP_S
 from vision.track import TrackerState, follow
+
+WARM_LOOKS = 2
+"""Tracks are told from their second look on; before that an empty picture would only mean a beginning."""
 
 FROZEN_AFTER_S = 20.0
 """From then on a picture that does not change at all is not believed, if the camera's settings say nothing else."""
@@ -39,6 +43,8 @@ class Watch:
     motion: MotionState = field(default_factory=MotionState)
     health_state: HealthState = field(default_factory=HealthState)
     looked_at: datetime | None = None
+    looks: int = 0
+    """Since the beginning, or since the last gap in watching."""
     blind: Blindness | None = None
     doubt: Blindness | None = None
     frozen_after_s: float = FROZEN_AFTER_S
@@ -61,7 +67,13 @@ class Watch:
 
     def look(self, detections: Detections, now: datetime) -> Look:
         """One look of the detector at a picture that can be judged."""
+        if self.looked_at is not None and (now - self.looked_at).total_seconds() > MAX_STEP_S:
+            self.looks = 0
         self.tracker, tracks = follow(self.tracker, detections, now)
+        self.looked_at = now
+        self.looks += 1
+        if self.looks < WARM_LOOKS:
+            return Look(at=now, tracks=(), findings=())
         findings: list[tuple[AnyZone, Finding]] = []
         for zone in self.scene.zones:
             rule = self.rules[zone.rule]
@@ -69,5 +81,4 @@ class Watch:
             new, found = rule.step(rule.fresh() if state is None else state, tracks, zone, now)
             self.states[zone.name] = new
             findings += [(zone, finding) for finding in found]
-        self.looked_at = now
         return Look(at=now, tracks=tracks, findings=tuple(findings))

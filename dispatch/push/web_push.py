@@ -114,11 +114,13 @@ class WebPushChannel:
                     requests_session=session,
                 )
         except WebPushException as error:
+            if error.status_code is None:  # nothing was sent: the keys are no keys
+                return "bad subscription", True
             return f"status {error.status_code}", error.status_code in _GONE
         except requests.RequestException as error:
             return type(error).__name__, False
-        except (ValueError, TypeError) as error:  # keys that are no keys
-            return f"bad subscription: {type(error).__name__}", True
+        except (ValueError, TypeError, LookupError):
+            return "bad subscription", True
         return None, False
 
 

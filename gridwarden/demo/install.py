@@ -65,6 +65,8 @@ def empty_folder(folder: Path) -> None:
     folder.mkdir(parents=True, mode=0o700)
 
 
+# Whoever looks at the demo: an operator at the wall, and on the phone the worker of the plan who is played by hand.
+VISITOR = {"name": "operator", "display_name": "值班员", "roles": ["operator"], "scope": "*"}
 LEVELS = ("district", "street", "community", "grid", "cell", "feature")
 
 
@@ -79,11 +81,11 @@ def import_district(settings: Settings, folder: Path) -> int:
         return len(Locator.load(connection).codes)
 
 
-def register_plan(settings: Settings, plan: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """Devices, cameras and people of the city's plan, and an operator for whoever looks on.
+def register_plan(settings: Settings, plan: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Devices, cameras and people of the city's plan.
 
-    One-time tokens: `simulated` by name, for the phones and the desk of the simulation; `visitor` for the person at the
-    screen: `wall` and `phone` (the phone of the first worker), and `demo_wall`, `demo_phone` for the page with both.
+    One-time tokens: for everybody in the simulation, [{name, tokens: {seat: token}}]; and for the visitor, who plays an
+    operator and a worker, `wall` and `phone`, and `demo_wall`, `demo_phone` for the page with both.
     """
     now = Clock.of(settings.clock).now()
     with closing(Database(settings, DbRole.WORKER)) as database, database.transaction("*") as connection:
@@ -91,10 +93,7 @@ def register_plan(settings: Settings, plan: Mapping[str, Any]) -> dict[str, dict
         for entry in (*plan["devices"], *plan["cameras"]):
             register_device(connection, _new_device(entry), locator, settings, now)
         ids = {}
-        for entry in (
-            *plan["people"],
-            {"name": "operator", "display_name": "值班员", "roles": ["operator"], "scope": "*"},
-        ):
+        for entry in (*plan["people"], VISITOR):
             ids[entry["name"]] = add_user(
                 connection,
                 name=entry["name"],
@@ -109,10 +108,11 @@ def register_plan(settings: Settings, plan: Mapping[str, Any]) -> dict[str, dict
             return make_login_link(connection, ids[name], seat, now, settings).rpartition("#")[2]
 
         seats = {e["name"]: Seat.PHONE if "grid_worker" in e["roles"] else Seat.WALL for e in plan["people"]}
-        first = next(name for name, seat in seats.items() if seat is Seat.PHONE)
-        visitor = {"wall": token("operator", Seat.WALL), "phone": token(first, Seat.PHONE)}
-        visitor |= {"demo_wall": token("operator", Seat.WALL), "demo_phone": token(first, Seat.PHONE)}
-        return {"simulated": {name: token(name, seat) for name, seat in seats.items()}, "visitor": visitor}
+        worker = next(entry["name"] for entry in plan["people"] if entry["by_hand"])
+        visitor = {"wall": token("operator", Seat.WALL), "phone": token(worker, Seat.PHONE)}
+        visitor |= {"demo_wall": token("operator", Seat.WALL), "demo_phone": token(worker, Seat.PHONE)}
+        simulated = [{"name": name, "tokens": {seat.value: token(name, seat)}} for name, seat in seats.items()]
+        return simulated, visitor
 
 
 def _new_device(entry: Mapping[str, Any]) -> NewDevice:

@@ -1,6 +1,6 @@
 """Makes the demo's city and registers it, as a process of its own: importing maps takes memory that a supervisor need not keep.
 
-`python -m gridwarden.demo.prepare FOLDER SEED RTSP_PORT [TAMPER]` writes FOLDER/plan.json (the city) and FOLDER/tokens.json
+`python -m gridwarden.demo.prepare FOLDER SEED RTSP_PORT [TAMPER]` writes FOLDER/plan.json (the city) and FOLDER/people.json, FOLDER/visitor.json
 (one-time log-in tokens).
 """
 
@@ -24,9 +24,10 @@ def prepare(folder: Path, seed: int, rtsp_port: int, tamper: str) -> None:
     plan = city.plan("127.0.0.1", rtsp_port)
     tamper_with_grid(folder / "district", plan, tamper)
     cells = import_district(settings, folder / "district")
-    tokens = register_plan(settings, tamper_with_plan(plan, tamper))
+    simulated, visitor = register_plan(settings, tamper_with_plan(plan, tamper))
     write_private(folder / "plan.json", plan)
-    write_private(folder / "tokens.json", tokens)
+    write_private(folder / "people.json", simulated)
+    write_private(folder / "visitor.json", visitor)
     print(
         json.dumps(
             {

@@ -111,13 +111,13 @@ def _city_command(
         "rtsp_port": rtsp_port,
         "control_port": control_port,
         "plan": str(folder / "plan.json"),
-        "tokens": str(folder / "tokens.json"),
+        "people": str(folder / "people.json"),
         "district": str(folder / "district"),
         "seed": options.seed,
         "scenario": "demo" if options.headless else "",
         "report": str(report) if report else "",
         "duplicate": options.tamper == "duplicate",
-        "verify_tls": not options.lan,
+        "ca_file": str(folder / "tls" / "authority.pem") if options.lan else "",
     }
     write_private(folder / "access.json", access)
     return [sys.executable, "-m", "simulators.stage", str(folder / "access.json")]
@@ -155,7 +155,7 @@ def _run_headless(supervisor: Supervisor, city: Child) -> int:
 
 def _announce(settings: Settings, changed: dict[str, str], folder: Path, options: DemoOptions) -> None:
     """Addresses, one-time links and the settings that differ from the defaults."""
-    visitor = json.loads((folder / "tokens.json").read_text("utf-8"))["visitor"]
+    visitor = json.loads((folder / "visitor.json").read_text("utf-8"))
     url = settings.public_url
     phone = f"{url}/login?seat=phone#{visitor['phone']}"
     print(f"\n  wall and phone side by side   {url}/demo#{visitor['demo_wall']}.{visitor['demo_phone']}")

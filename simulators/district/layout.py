@@ -71,8 +71,10 @@ def lay_out(rng: np.random.Generator) -> tuple[list[Piece], list[Cut]]:
         for block, parts in zip(blocks, _share(blocks, len(street.communities)), strict=True):
             for home in _divide(block, parts, rng, street, 1, cuts):
                 for round_ in _divide(home, max(1, round(home.area / GRID_M2)), rng, street, 2, cuts):
-                    cells = _divide(round_, max(1, round(round_.area / CELL_M2)), rng, street, 3, cuts)
-                    raw.extend((street, community, grid, cell) for cell in cells)
+                    for cell in _divide(round_, max(1, round(round_.area / CELL_M2)), rng, street, 3, cuts):
+                        # An odd-shaped piece may have come out too large: halve it once more.
+                        halves = _divide(cell, max(1, round(cell.area / CELL_M2)), rng, street, 3, cuts)
+                        raw.extend((street, community, grid, half) for half in halves)
                     grid += 1
                 community += 1
     return _merge_slivers(_node(raw)), cuts

@@ -12,12 +12,15 @@ from uuid import UUID
 
 import httpx
 import pytest
+import shapely
 from psycopg.types.json import Jsonb
 
 from dashboard.context import Web
 from dashboard.run import make_server
 from dashboard.users import add_user, make_login_link
 from devices.store import DeviceRecord, add_device
+from grid.model import GridCell
+from grid.store import write_cells
 from kernel.change import ChangeKind, note_change
 from kernel.db import Connection, Database
 from kernel.ids import new_id
@@ -184,3 +187,25 @@ def tell_state(connection: Connection, device_id: UUID, **metrics: float) -> Non
         " WHERE device_id = %s",
         (Jsonb(values), at, at, device_id),
     )
+
+
+@pytest.fixture
+def cells(database: Database) -> None:
+    """Two cells side by side: 120.165 to 120.175 E in street A, from there to 120.185 E in street B."""
+    with database.transaction() as connection:
+        write_cells(
+            connection,
+            [
+                GridCell(
+                    id=new_id(now()),
+                    code=street + "001001",
+                    responsibility_grid_code=street + "001",
+                    lon=west + 0.005,
+                    lat=30.28,
+                    geom_wkb=shapely.to_wkb(shapely.box(west, 30.27, west + 0.01, 30.29)),
+                    source_crs="EPSG:4490",
+                    imported_at=now(),
+                )
+                for street, west in ((STREET_A, 120.165), (STREET_B, 120.175))
+            ],
+        )

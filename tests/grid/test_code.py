@@ -79,9 +79,7 @@ def test_cells_are_numbered_west_to_east_then_north_to_south() -> None:
     shifts=st.lists(st.tuples(st.floats(-24, 24), st.floats(-24, 24)), min_size=30, max_size=30),
     order=st.permutations(range(30)),
 )
-def test_uneven_cells_keep_the_order_of_their_rows(
-    shifts: list[tuple[float, float]], order: list[int]
-) -> None:
+def test_uneven_cells_keep_the_order_of_their_rows(shifts: list[tuple[float, float]], order: list[int]) -> None:
     even = np.array([[100.0 * column, -100.0 * row] for row in range(5) for column in range(6)])
     numbers = number_cells((even + np.array(shifts))[order])
     assert [int(number) for number in numbers] == [index + 1 for index in order]

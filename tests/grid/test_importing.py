@@ -131,7 +131,11 @@ def test_a_shapefile_that_names_no_system_needs_one(connection: Connection, writ
 
 def test_geojson_without_a_system_is_wgs_84_and_says_so(connection: Connection, tmp_path: Path) -> None:
     features = [
-        {"type": "Feature", "properties": {"code": f"{COMMUNITY}001"}, "geometry": shapely.geometry.mapping(square(0, 0))}
+        {
+            "type": "Feature",
+            "properties": {"code": f"{COMMUNITY}001"},
+            "geometry": shapely.geometry.mapping(square(0, 0)),
+        }
     ]
     path = tmp_path / "amap.json"
     path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
@@ -198,7 +202,9 @@ def test_problems_of_many_rows_are_told_together_and_nothing_is_stored(connectio
         (7, ProblemKind.OUTSIDE_CHINA),
         (8, ProblemKind.SWAPPED),
     ]
-    with pytest.raises(ImportRefusedError, match=r"nothing was imported, 7 problems in 9 rows\n  row 1: it has no code"):
+    with pytest.raises(
+        ImportRefusedError, match=r"nothing was imported, 7 problems in 9 rows\n  row 1: it has no code"
+    ):
         import_file(connection, write(frame, "bad.geojson"), level="cell", now=NOW)
 
 
@@ -318,7 +324,9 @@ def test_codes_kept_as_numbers_are_read_as_codes(connection: Connection, write: 
 
 
 def test_chinese_columns_and_names_in_gbk_are_read(connection: Connection, write: Write) -> None:
-    frame = areas(Level.STREET, "330105012", square(0, 0), name="天水街道").rename(columns={"code": "编码", "name": "名称"})
+    frame = areas(Level.STREET, "330105012", square(0, 0), name="天水街道").rename(
+        columns={"code": "编码", "name": "名称"}
+    )
     path = write(frame, "s.shp", encoding="GBK")
     path.with_suffix(".cpg").unlink()
     with path.with_suffix(".dbf").open("r+b") as table:
@@ -334,7 +342,12 @@ def test_background_replaces_its_layers(connection: Connection, write: Write) ->
         return dict(rows)
 
     rows = [
-        {"layer": "road", "name": "武林路", "width_m": 16.0, "geometry": shapely.LineString([(WEST, SOUTH), (WEST, 30.3)])},
+        {
+            "layer": "road",
+            "name": "武林路",
+            "width_m": 16.0,
+            "geometry": shapely.LineString([(WEST, SOUTH), (WEST, 30.3)]),
+        },
         {"layer": "water", "name": "", "width_m": None, "geometry": square(0, 0)},
         {"layer": "water", "name": "", "width_m": None, "geometry": square(1, 0)},
     ]

@@ -21,6 +21,7 @@ export interface RequestOptions {
   body?: unknown
   form?: FormData
   version?: number
+  /** Makes a request that is sent again harmless; for what must happen once. */
   key?: string
   keepalive?: boolean
   timeoutS?: number
@@ -49,7 +50,7 @@ export class Client {
     const headers: Record<string, string> = { 'X-Seat': this.seat, Accept: 'application/json' }
     if (options.body !== undefined) headers['Content-Type'] = 'application/json'
     if (options.version !== undefined) headers['If-Match'] = String(options.version)
-    if (method === 'POST') headers['Idempotency-Key'] = options.key ?? newId()
+    if (options.key) headers['Idempotency-Key'] = options.key
     let response: Response
     try {
       response = await this.send(BASE + path, {

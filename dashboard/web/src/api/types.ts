@@ -210,6 +210,8 @@ export interface Me {
   language: string
   on_duty: boolean
   responsibility_grid_code: string | null
+  city: string
+  timezone: string
 }
 
 export interface Summary {
@@ -243,7 +245,7 @@ export type LiveMessage =
       staff?: (Partial<Staff> & { id: string })[]
     }
   | { type: 'task'; incident_id: string; kind: string; push_id: string }
-  | { type: 'ping'; at: string }
+  | { type: 'ping'; at: string; seq?: number; degraded_since?: string | null }
   | { type: 'degraded'; since: string | null }
 
 export interface MapSummary {

@@ -56,6 +56,10 @@ export function tx(family: string, code: string | null | undefined, params: Reco
   return text === undefined ? code.replaceAll('_', ' ') : fill(text, params)
 }
 
+export function hasText(family: string, code: string): boolean {
+  return `${family}.${code}` in TEXTS[language.value]
+}
+
 export function pick(names: { zh: string; en: string }): string {
   return language.value === 'en' ? names.en || names.zh : names.zh || names.en
 }

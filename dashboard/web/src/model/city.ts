@@ -88,7 +88,7 @@ function applyOne(city: City, message: LiveMessage, nowMs: number, changed: Chan
       return
     case 'ping':
       facts.clockOffsetMs = Date.parse(message.at) - nowMs
-      facts.degradedSince = null
+      facts.degradedSince = message.degraded_since ?? null
       return
     case 'degraded':
       facts.degradedSince = message.since

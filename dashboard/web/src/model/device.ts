@@ -1,7 +1,8 @@
 import type { Device, Metric } from '@/api/types'
+import { t } from '@/i18n'
 
 /** A device that was not heard for so long is shown as silent even before the server has said so. */
-export const SILENT_AFTER_S: Record<string, number> = { camera: 60 }
+export const SILENT_AFTER_S: Record<string, number> = { camera: 120 }
 const SILENT_AFTER_DEFAULT_S = 3600
 
 export type Look = 'ok' | 'alarm' | 'fault' | 'offline' | 'unknown'
@@ -17,6 +18,7 @@ const UNITS: [suffix: string, unit: string][] = [
   ['_m3_s', 'm³/s'],
   ['_m3s', 'm³/s'],
   ['_us_cm', 'µS/cm'],
+  ['_db_m', 'dB/m'],
   ['_mg_l', 'mg/L'],
   ['_ntu', 'NTU'],
   ['_dbm', 'dBm'],
@@ -39,8 +41,12 @@ export function unitOf(metric: string): string {
   return UNITS.find(([suffix]) => metric.endsWith(suffix))?.[1] ?? ''
 }
 
+/** Readings are numbers in the API; these say yes or no. */
+const FLAGS = new Set(['open', 'barrier_open', 'fault'])
+
 export function metricText(name: string, metric: Metric): string {
   const { value } = metric
+  if (FLAGS.has(name)) return t(value ? 'flag.yes' : 'flag.no')
   if (value === null) return '—'
   if (typeof value !== 'number') return String(value)
   const rounded = Number.isInteger(value) ? String(value) : value.toFixed(Math.abs(value) < 10 ? 2 : 1)

@@ -1,4 +1,4 @@
-import { t, tx } from '@/i18n'
+import { hasText, t, tx } from '@/i18n'
 import { distance, span } from './clock'
 
 /** Words for why somebody was or was not chosen: `{code, …figures}`, or the bare code. */
@@ -12,9 +12,23 @@ export function reasonText(reason: unknown): string {
     if (name.endsWith('_m')) params[name] = distance(value)
     if (name.endsWith('_s')) params[name] = span(value)
   }
+  if (typeof figures.said === 'string') params.said = saidText(figures.said) || tx('verdict', 'inconclusive')
   const text = tx('reason', code, params)
   // A figure that came as null leaves its gap in the sentence: the sentence without figures is then better.
   return /\{\w+\}|null/.test(text) ? tx('reason_short', code) : text
+}
+
+/** What a checking device said: a code, or a sentence of ours that has a translation; else as it came. */
+export function saidText(said: string): string {
+  const code = said.toLowerCase().replace(/[^a-z]+/g, '_').replace(/^_|_$/g, '')
+  return hasText('said', code) ? tx('said', code) : said
+}
+
+/** Who acted: a person's name, the system, or "camera 天水-07". */
+export function actorText(actor: string): string {
+  if (actor === 'dispatch' || actor === 'system') return t('actor.system')
+  const device = /^(camera|sensor) (.+)$/.exec(actor)
+  return device ? tx('actor', device[1], { name: device[2] }) : actor
 }
 
 /** The reasons inside an assignment's record, whichever way it keeps them. */

@@ -1,6 +1,6 @@
 /** What an operator does to an incident: at once, or held for some seconds so that it can be undone. */
 import { computed, ref } from 'vue'
-import { Problem } from '@/api/client'
+import { newId, Problem } from '@/api/client'
 import type { ActionName, IncidentDetail, OfferedAction, Verdict } from '@/api/types'
 import { t, tx } from '@/i18n'
 import { city, client, detail, explain, reloadDetail, selected, selectedId, takeDetail } from './desk'
@@ -96,6 +96,7 @@ export function begin(name: ActionName): void {
 async function post(incident: IncidentDetail, name: ActionName, inputs: ActionInputs, keepalive = false): Promise<void> {
   const answer = await client.post<IncidentDetail>(`/incidents/${incident.id}/actions/${name}`, inputs, {
     version: incident.version,
+    key: newId(),
     keepalive,
   })
   if (selectedId.value === answer.id) takeDetail(answer)

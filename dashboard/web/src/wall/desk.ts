@@ -35,7 +35,8 @@ export const selected = computed<Incident | null>(() => {
 
 export const placeName = computed(() => {
   const district = mapSummary.value?.district
-  return (typeof district === 'string' ? district : district?.name) ?? ''
+  const name = typeof district === 'string' ? district : district?.name
+  return name ?? me.value?.city ?? ''
 })
 
 export function explain(problem: unknown): string {
@@ -162,6 +163,7 @@ export async function readMe(): Promise<void> {
   try {
     me.value = await client.get<Me>('/me')
     followPerson(me.value.language)
+    setTimeZone(me.value.timezone)
   } catch (problem) {
     if (problem instanceof Problem && problem.status === 401) leaveForLogin()
   }
@@ -170,8 +172,6 @@ export async function readMe(): Promise<void> {
 async function readMap(): Promise<void> {
   try {
     mapSummary.value = await client.get<MapSummary>('/map')
-    const zone = (mapSummary.value as { timezone?: string }).timezone
-    if (zone) setTimeZone(zone)
   } catch (problem) {
     showToast(explain(problem), 'bad')
     setTimeout(() => void readMap(), 5000)

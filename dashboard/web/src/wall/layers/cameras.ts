@@ -1,5 +1,5 @@
 import type { Feature } from 'geojson'
-import { isOnEarth, sector } from '../map/geometry'
+import { isOnEarth, sector } from '@/model/geometry'
 import { EMPTY, once, setFeatures, type MapLayer } from '../map/layer'
 
 /** What each camera can see: a cone on the ground. A camera that is not reporting sees nothing and its cone is hollow. */

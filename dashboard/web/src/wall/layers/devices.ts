@@ -1,6 +1,6 @@
 import type { Feature } from 'geojson'
 import { deviceLook } from '@/model/device'
-import { isOnEarth } from '../map/geometry'
+import { isOnEarth } from '@/model/geometry'
 import { EMPTY, FONT, once, setFeatures, type MapLayer } from '../map/layer'
 import { DEVICE_KINDS } from '../map/symbols'
 

@@ -2,7 +2,7 @@ import type { Map as Engine } from 'maplibre-gl'
 import type { Feature } from 'geojson'
 import { pick } from '@/i18n'
 import { isOpen, SIGN_RANK, signOf } from '@/model/light'
-import { isOnEarth } from '../map/geometry'
+import { isOnEarth } from '@/model/geometry'
 import { EMPTY, FONT, once, setFeatures, type MapLayer } from '../map/layer'
 import { SIGNS } from '../map/symbols'
 

@@ -1,5 +1,5 @@
 import type { Feature, Position } from 'geojson'
-import { isOnEarth } from '../map/geometry'
+import { isOnEarth } from '@/model/geometry'
 import { EMPTY, once, setFeatures, type MapLayer, type Scene } from '../map/layer'
 
 /** The chosen incident: a ring, and lines to its person and to the devices that reported it. */

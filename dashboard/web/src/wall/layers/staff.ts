@@ -1,7 +1,7 @@
 import type { Feature } from 'geojson'
 import { t } from '@/i18n'
 import { span } from '@/model/clock'
-import { isOnEarth } from '../map/geometry'
+import { isOnEarth } from '@/model/geometry'
 import { EMPTY, FONT, once, setFeatures, type MapLayer } from '../map/layer'
 
 /** People on duty, with the age of a position as soon as it is older than it should be. */

@@ -2,7 +2,7 @@ import maplibre, { Map as Engine, NavigationControl, ScaleControl, setWorkerUrl 
 import workerUrl from 'maplibre-gl/dist/maplibre-gl-worker.mjs?url'
 import 'maplibre-gl/dist/maplibre-gl.css'
 import type { StyleSpecification } from 'maplibre-gl'
-import { isOnEarth } from './geometry'
+import { isOnEarth } from '@/model/geometry'
 import { readFontFaces } from './fonts'
 import type { MapLayer, Picked, Scene } from './layer'
 import { drawAll, PIXEL_RATIO } from './symbols'

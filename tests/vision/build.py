@@ -1,0 +1,94 @@
+"""Builders for vision's nouns: tracks as a test imagines them, zones, and a story told to a rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+
+from vision.model import LABELS, Box, Detections, Finding, Label, Track
+from vision.rule import AnyRule, AnyZone
+from vision.scene import parse_scene
+
+BEGAN_AT = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
+
+
+def at(seconds: float) -> datetime:
+    """An instant of the story."""
+    return BEGAN_AT + timedelta(seconds=seconds)
+
+
+def track(
+    label: Label,
+    box: Box,
+    *,
+    track_id: int = 1,
+    born_s: float = 0.0,
+    still_since_s: float | None = 0.0,
+    missed_s: float = 0.0,
+    score: float = 0.8,
+) -> Track:
+    """A track; times in seconds of the story."""
+    return Track(
+        id=track_id,
+        label=label,
+        box=box,
+        score=score,
+        born_at=at(born_s),
+        still_since_at=None if still_since_s is None else at(still_since_s),
+        missed_s=missed_s,
+    )
+
+
+def zone(rule: AnyRule, *, name: str = "zone", polygon: Any = None, **parameters: Any) -> AnyZone:
+    """A zone over nearly the whole picture."""
+    outline = polygon or [[0.05, 0.05], [0.95, 0.05], [0.95, 0.95], [0.05, 0.95]]
+    value = {"zones": [{"name": name, "rule": rule.name, "polygon": outline, "parameters": parameters}]}
+    return parse_scene(value, {rule.name: rule}).zones[0]
+
+
+def tell(
+    rule: AnyRule,
+    where: AnyZone,
+    story: Callable[[float], Sequence[Track] | None],
+    *,
+    seconds: float,
+    every_s: float = 0.25,
+    state: Any = None,
+    from_s: float = 0.0,
+) -> tuple[Any, list[Finding]]:
+    """Step the rule through a story; None of it means that nobody looked. State goes through JSON at each step."""
+    state = rule.fresh() if state is None else state
+    findings: list[Finding] = []
+    for index in range(round(seconds / every_s) + 1):
+        now_s = from_s + index * every_s
+        tracks = story(now_s)
+        if tracks is None:
+            continue
+        state, found = rule.step(rule.load(rule.dump(state)), tracks, where, at(now_s))
+        findings += found
+    return state, findings
+
+
+def detections(*seen: tuple[Label, Box, float], width_px: int = 640, height_px: int = 360) -> Detections:
+    """Detections from boxes given as fractions of the picture."""
+    size = np.array([width_px, height_px, width_px, height_px], np.float32)
+    return Detections(
+        boxes=np.array([box for _, box, _ in seen], np.float32).reshape(-1, 4) * size,
+        scores=np.array([score for _, _, score in seen], np.float32),
+        labels=np.array([LABELS.index(label) for label, _, _ in seen], np.int64),
+        width_px=width_px,
+        height_px=height_px,
+    )
+
+
+def raised(findings: Sequence[Finding]) -> list[Finding]:
+    """Those that begin an episode."""
+    return [finding for finding in findings if finding.cleared_at is None]
+
+
+def cleared(findings: Sequence[Finding]) -> list[Finding]:
+    """Those that end one."""
+    return [finding for finding in findings if finding.cleared_at is not None]

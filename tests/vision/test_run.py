@@ -1,0 +1,348 @@
+"""The worker against a real database and real RTSP; only what the detector says is scripted."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from devices.model import Device
+from devices.store import DeviceRecord, add_camera, read_state
+from kernel.db import Database
+from kernel.ids import new_id
+from kernel.settings import CameraSettings, Settings, VisionSettings
+from simulators.rtsp import Fault, RtspServer, SimCamera
+from vision.lettering import Lettering
+from vision.model import LABELS, Detections, Label
+from vision.record import Recorder, Studio
+from vision.rules import discover
+from vision.run import Inbox, Worker
+
+PARKED = (200.0, 150.0, 320.0, 220.0)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+class ScriptedDetector:
+    """Says what the test puts into `seen`: boxes in pixels of a picture of 640 by 360."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[Label, tuple[float, float, float, float]]] = []
+        self.labels = frozenset(Label)
+
+    def detect(self, picture: NDArray[np.uint8]) -> Detections:
+        seen = list(self.seen)
+        return Detections(
+            boxes=np.array([box for _, box in seen], np.float32).reshape(-1, 4),
+            scores=np.full(len(seen), 0.9, np.float32),
+            labels=np.array([LABELS.index(label) for label, _ in seen], np.int64),
+            width_px=picture.shape[1],
+            height_px=picture.shape[0],
+        )
+
+
+def noisy_street(luma: list[int]) -> Callable[[float], NDArray[np.uint8]]:
+    """A picture with edges and the noise of a camera; `luma[0]` may be changed while it runs."""
+    rng = np.random.default_rng(5)
+    plan = rng.integers(40, 220, (9, 16, 3)).astype(np.uint8).repeat(40, 0).repeat(40, 1)
+
+    def draw(now_s: float) -> NDArray[np.uint8]:
+        if luma[0] == 0:
+            return np.full((360, 640, 3), 3, np.uint8)
+        noise = np.random.default_rng(int(now_s * 1000)).normal(0, 4, (360, 640, 1))
+        return np.clip(plan + noise, 0, 255).astype(np.uint8)
+
+    return draw
+
+
+@pytest.fixture
+def server() -> Iterator[RtspServer]:
+    found = RtspServer()
+    found.start()
+    try:
+        yield found
+    finally:
+        found.stop()
+
+
+@pytest.fixture
+def live(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setattr("vision.live.SAVE_EVERY_S", 0.3)
+    return settings.model_copy(
+        update={
+            "camera": CameraSettings(allowed_networks=("127.0.0.0/8",), open_timeout_s=2.0, read_timeout_s=1.0),
+            "vision": VisionSettings(fps=5.0, idle_fps=5.0, look_s=1.0, reload_s=0.3),
+        }
+    )
+
+
+@contextmanager
+def working(settings: Settings, database: Database, detector: ScriptedDetector) -> Iterator[Worker]:
+    stop = threading.Event()
+    recorder = Recorder(database, Studio(settings=settings, lettering=Lettering(Path("/nowhere"))), now)
+    recorder.start()
+    inbox = Inbox(database, now, settings.vision.reload_s)
+    worker = Worker(settings, detector, discover(), recorder, inbox, now)  # type: ignore[arg-type]
+    inbox.start(stop)
+    thread = threading.Thread(target=worker.run, args=(stop,))
+    thread.start()
+    try:
+        yield worker
+    finally:
+        stop.set()
+        thread.join(5)
+        worker.close()
+        recorder.close(5)
+
+
+def scene(*, include_present: bool) -> dict[str, object]:
+    zone = {
+        "name": "kerb",
+        "rule": "illegal_parking",
+        "polygon": [[0.1, 0.3], [0.9, 0.3], [0.9, 0.9], [0.1, 0.9]],
+        "lon": 120.17,
+        "lat": 30.28,
+        "parameters": {"dwell_s": 2.0, "clear_s": 1.0, "include_present": include_present},
+    }
+    return {"zones": [zone]}
+
+
+def put_camera(database: Database, code: str, url: str, *, include_present: bool = True, **settings: float) -> Device:
+    record = DeviceRecord(
+        code=code, kind="camera", name=f"天水 {code}", lon=120.1, lat=30.2, area_code="330105012001", settings=settings
+    )
+    with database.transaction("*") as connection:
+        return add_camera(connection, record, url, now(), scene=scene(include_present=include_present))
+
+
+def wait_until(found: Callable[[], object], timeout_s: float = 12.0) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    while not found():
+        assert time.monotonic() < deadline_s, "did not happen in time"
+        time.sleep(0.05)
+
+
+def reports(database: Database, category: str = "illegal_parking") -> list[tuple[object, ...]]:
+    with database.transaction("*") as connection:
+        return connection.execute(
+            "SELECT source_key, zone, lon, lat, evidence_ids, occurred_at, detail, device_id FROM report"
+            " WHERE category = %s ORDER BY id",
+            (category,),
+        ).fetchall()
+
+
+def saved_state(database: Database, device: Device, zone: str = "kerb") -> dict[str, object] | None:
+    with database.transaction("*") as connection:
+        row = connection.execute(
+            "SELECT state FROM vision_state WHERE device_id = %s AND zone = %s", (device.id, zone)
+        ).fetchone()
+    return row[0]["state"] if row else None
+
+
+def wait_settled(database: Database, device: Device, *, watched_s: float = 0.0, zone: str = "kerb") -> None:
+    """Until the zone is watched, and has been for so long (vehicles seen in the first 3 s count as present)."""
+
+    def settled() -> bool:
+        state = saved_state(database, device, zone)
+        return state is not None and float(str(state["looked_s"])) - float(str(state["began_s"])) >= watched_s
+
+    wait_until(settled)
+
+
+def add_check(database: Database, device: Device, expires_s: float = 30.0, zone: str = "kerb") -> object:
+    """An incident that is handled, and dispatch's question to the camera."""
+    at = now()
+    incident, check = new_id(at), new_id(at)
+    with database.transaction("*") as connection:
+        connection.execute(
+            "INSERT INTO incident (id, number, category, severity, state, dedup_key, cell_code, area_code, lon, lat,"
+            " opened_at) VALUES (%s, %s, 'illegal_parking', 3, 'handled', %s, 'c', '330105012001', 120, 30, %s)",
+            (incident, str(incident), str(incident), at),
+        )
+        connection.execute(
+            "INSERT INTO check_request (id, incident_id, kind, device_id, rule, zone, requested_at, expires_at)"
+            " VALUES (%s, %s, 'camera', %s, 'illegal_parking', %s, %s, %s)",
+            (check, incident, device.id, zone, at, at + timedelta(seconds=expires_s)),
+        )
+    return check
+
+
+def answer(database: Database, check: object) -> tuple[str, str, object]:
+    found: list[tuple[str, str, object]] = []
+
+    def answered() -> bool:
+        with database.transaction("*") as connection:
+            row = connection.execute(
+                "SELECT verdict, detail, evidence_id FROM check_request WHERE id = %s AND answered_at IS NOT NULL",
+                (check,),
+            ).fetchone()
+        found[:] = [row] if row else []  # type: ignore[list-item]
+        return bool(found)
+
+    wait_until(answered, 20.0)
+    return found[0]
+
+
+def test_a_car_that_stays_becomes_one_report_with_its_picture_and_the_zones_position(
+    live: Settings, database: Database, server: RtspServer
+) -> None:
+    server.add_camera("a", noisy_street([1]), fps=5)
+    device = put_camera(database, "cam-a", server.url_of("a"), include_present=False)
+    detector = ScriptedDetector()
+    with working(live, database, detector):
+        wait_settled(database, device, watched_s=3.2)
+        arrived_at = now()
+        detector.seen = [(Label.VEHICLE, PARKED)]
+        wait_until(lambda: reports(database))
+        time.sleep(2.5)
+        state = saved_state(database, device)
+    ((key, zone, lon, lat, evidence_ids, occurred_at, detail, device_id),) = reports(database)
+    assert state is not None and isinstance(state["spots"], list)
+    assert key == f"cam-a:kerb:illegal_parking:{state['spots'][0]['key']}"
+    assert state["spots"][0]["raised_s"] is not None  # report and state are of one transaction
+    assert (zone, lon, lat, device_id) == ("kerb", 120.17, 30.28, device.id)
+    assert isinstance(occurred_at, datetime) and abs((occurred_at - arrived_at).total_seconds()) < 1.0
+    assert isinstance(detail, dict) and np.allclose(
+        detail["box"], [200 / 640, 150 / 360, 320 / 640, 220 / 360], atol=0.01
+    )
+    with database.transaction("*") as connection:
+        ((path, width, height, mime),) = connection.execute(
+            "SELECT path, width, height, mime FROM evidence WHERE id = ANY (%s)", (evidence_ids,)
+        ).fetchall()
+    picture = Image.open(live.evidence_dir / path)
+    assert (picture.size, mime) == ((width, height), "image/jpeg")
+
+
+def test_a_restart_neither_repeats_what_was_reported_nor_forgets_how_long_a_car_has_stood(
+    live: Settings, database: Database, server: RtspServer
+) -> None:
+    server.add_camera("a", noisy_street([1]), fps=5)
+    device = put_camera(database, "cam-a", server.url_of("a"))
+    detector = ScriptedDetector()
+    with working(live, database, detector):
+        wait_settled(database, device)
+        detector.seen = [(Label.VEHICLE, PARKED)]
+        wait_until(lambda: reports(database))
+    detector.seen = [(Label.VEHICLE, PARKED), (Label.VEHICLE, (400.0, 180.0, 520.0, 260.0))]
+    with working(live, database, detector):
+        wait_until(lambda: len(reports(database)) == 2)  # the second car came while nobody watched
+        time.sleep(2.0)
+        assert len(reports(database)) == 2
+
+
+def test_the_camera_looks_again_and_says_clear_only_when_the_car_is_gone(
+    live: Settings, database: Database, server: RtspServer
+) -> None:
+    server.add_camera("a", noisy_street([1]), fps=5)
+    device = put_camera(database, "cam-a", server.url_of("a"))
+    detector = ScriptedDetector()
+    with working(live, database, detector):
+        wait_settled(database, device)
+        detector.seen = [(Label.VEHICLE, PARKED)]
+        wait_until(lambda: reports(database))
+        verdict, _, evidence_id = answer(database, add_check(database, device))
+        assert verdict == "not_clear" and evidence_id is not None
+        detector.seen = []
+        verdict, detail, evidence_id = answer(database, add_check(database, device))
+        assert (verdict, detail) == ("clear", "") and evidence_id is not None
+
+
+@pytest.mark.parametrize("fault", ["dark", "offline"])
+def test_a_camera_that_cannot_see_answers_inconclusive_and_never_clear(
+    fault: str, live: Settings, database: Database, server: RtspServer
+) -> None:
+    luma = [1]
+    camera: SimCamera = server.add_camera("a", noisy_street(luma), fps=5)
+    device = put_camera(database, "cam-a", server.url_of("a"))
+    detector = ScriptedDetector()
+    with working(live, database, detector):
+        wait_settled(database, device)
+        if fault == "dark":
+            luma[0] = 0
+        else:
+            camera.set_fault(Fault.GONE)
+        time.sleep(0.8)
+        verdict, detail, _ = answer(database, add_check(database, device, expires_s=5.0))
+        assert (verdict, detail) == ("inconclusive", fault)
+
+
+def test_a_check_of_a_zone_or_camera_that_is_not_there_is_answered_at_once(
+    live: Settings, database: Database, server: RtspServer
+) -> None:
+    server.add_camera("a", noisy_street([1]), fps=5)
+    device = put_camera(database, "cam-a", server.url_of("a"))
+    gone = put_camera(database, "cam-b", server.url_of("b"))
+    with database.transaction("*") as connection:
+        connection.execute("UPDATE device SET enabled = false WHERE id = %s", (gone.id,))
+    with working(live, database, ScriptedDetector()):
+        assert answer(database, add_check(database, device, zone="nowhere"))[:2] == ("inconclusive", "no_such_zone")
+        assert answer(database, add_check(database, gone))[:2] == ("inconclusive", "no_such_camera")
+
+
+def test_a_covered_lens_and_a_lost_stream_become_camera_faults_and_recover(
+    live: Settings, database: Database, server: RtspServer
+) -> None:
+    luma = [1]
+    server.add_camera("a", noisy_street(luma), fps=5)
+    device = put_camera(database, "cam-a", server.url_of("a"), hold_s=1.0, clear_s=1.0, gone_s=4.0)
+
+    def state() -> str:
+        with database.transaction("*") as connection:
+            return str(read_state(connection, device.id).status)
+
+    with working(live, database, ScriptedDetector()):
+        wait_until(lambda: state() == "ok")
+        luma[0] = 0
+        wait_until(lambda: state() == "fault")
+        luma[0] = 1
+        wait_until(lambda: state() == "ok")
+    (report,) = reports(database, "camera_fault")
+    assert report[6]["reason"] == "black"  # type: ignore[index]
+
+
+def test_a_camera_that_cannot_be_opened_disturbs_no_other(
+    live: Settings, database: Database, server: RtspServer
+) -> None:
+    server.add_camera("good", noisy_street([1]), fps=5)
+    device = put_camera(database, "good", server.url_of("good"))
+    put_camera(database, "refused", "rtsp://127.0.0.1:1/x", gone_s=1.0)
+    put_camera(database, "forbidden", "rtsp://169.254.169.254/latest", gone_s=1.0)
+    put_camera(database, "nonsense", "file:///etc/passwd", gone_s=1.0)
+    with database.transaction("*") as connection:
+        connection.execute(
+            'UPDATE camera SET scene = \'{"zones": [{"name": 1}]}\''
+            " WHERE device_id = (SELECT id FROM device WHERE code = 'nonsense')"
+        )
+    detector = ScriptedDetector()
+    with working(live, database, detector):
+        wait_settled(database, device)
+        detector.seen = [(Label.VEHICLE, PARKED)]
+        wait_until(lambda: reports(database))
+        wait_until(lambda: len(reports(database, "camera_fault")) == 3)
+
+
+def test_a_zone_drawn_anew_is_taken_up_while_running(live: Settings, database: Database, server: RtspServer) -> None:
+    server.add_camera("a", noisy_street([1]), fps=5)
+    device = put_camera(database, "cam-a", server.url_of("a"))
+    detector = ScriptedDetector()
+    with working(live, database, detector):
+        wait_settled(database, device)
+        with database.transaction("*") as connection:
+            connection.execute(
+                "UPDATE camera SET scene = jsonb_set(scene, '{zones,0,name}', '\"north\"') WHERE device_id = %s",
+                (device.id,),
+            )
+        wait_settled(database, device, zone="north")
+        detector.seen = [(Label.VEHICLE, PARKED)]
+        wait_until(lambda: reports(database))
+    assert reports(database)[0][1] == "north"
