@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Annotated
 
-from dispatch.api import make_router
 from fastapi import APIRouter, Depends, FastAPI
 from starlette.middleware import Middleware
 
@@ -17,14 +16,14 @@ from dashboard.hub import Hub
 from dashboard.idempotency import Idempotency, claim_request
 from dashboard.limits import BodyLimit, OriginCheck, SecurityHeaders
 from dashboard.map_layers import LayerCache
-from dashboard.metrics import MeasureRequests, Metrics
+from dashboard.metrics import API, MeasureRequests, Metrics
 from dashboard.session import User
+from dispatch.api import make_router
 from dispatch.model import Actor
 from kernel.clock import Clock
 from kernel.db import Connection, Database, DbRole
 from kernel.settings import Settings
 
-API = "/api/v1"
 VERSION = "0.1.0"
 _WAIT_S = 3.0  # people rather hear soon that the database is away
 

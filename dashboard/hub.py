@@ -20,7 +20,7 @@ import psycopg
 
 from dashboard.feed import Delta, read_deltas, read_live, read_snapshot
 from dashboard.metrics import Metrics
-from dashboard.session import read_rights
+from dashboard.session import forget_sessions, read_rights
 from dashboard.store import write_json
 from dashboard.tasks import read_tasks
 from kernel.change import CHANNEL, forget_changes, number_changes, read_last_seq, read_oldest_seq
@@ -404,6 +404,7 @@ class Hub:
     def _forget(self) -> None:
         with self._worker_database.transaction() as connection:
             forget_changes(connection, self._now())
+            forget_sessions(connection, self._now())
 
 
 def _ping_text(now: datetime, seq: int, degraded_since: datetime | None = None) -> str:

@@ -5,6 +5,8 @@ import time
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+API = "/api/v1"
+
 
 class Metrics:
     """Counters of one web process."""
@@ -61,7 +63,15 @@ class MeasureRequests:
             await self._app(scope, receive, watch)
         finally:
             metrics: Metrics = scope["app"].state.web.metrics
-            route = getattr(scope.get("route"), "path", "(none)")
+            route = _template(scope)
             metrics.requests.labels(scope["method"], route, str(status)).inc()
             if not streamed:
                 metrics.request_s.labels(route).observe(time.monotonic() - began_s)
+
+
+def _template(scope: Scope) -> str:
+    """The route's template; an included router's routes do not know their prefix, which is this one's or none."""
+    path: str | None = getattr(scope.get("route"), "path", None)
+    if path is None:
+        return "(none)"
+    return API + path if scope["path"].startswith(f"{API}/") and not path.startswith(f"{API}/") else path

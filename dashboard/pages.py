@@ -9,7 +9,6 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import FileResponse, HTMLResponse, RedirectResponse
 
 from dashboard.auth import CurrentWeb, find_session
-from dashboard.context import Web
 from dashboard.errors import Problem
 from dashboard.session import Seat
 from kernel.types import Role
@@ -50,9 +49,10 @@ def _send_file(request: Request, path: Path, cache: str) -> Response:
     return Response(body, media_type=media_type, headers={**headers, "Content-Encoding": "gzip"})
 
 
-def _find(web: Web, relative: str) -> Path:
-    folder = web.settings.web.dist_dir.resolve()
+def _find(folder: Path, relative: str) -> Path:
+    """The file in `folder`, never one beside it. Raises Problem 404."""
     try:
+        folder = folder.resolve()
         path = (folder / relative).resolve()
         if path.is_relative_to(folder) and path.is_file():
             return path
@@ -87,13 +87,14 @@ def open_asset(folder: str, path: str, request: Request, web: CurrentWeb) -> Res
     """A file that a page loads."""
     if folder not in _FOLDERS:
         raise Problem(404, "not_found", "There is nothing at this address")
-    return _send_file(request, _find(web, f"{folder}/{path}"), _FOR_EVER if folder == "assets" else _ASK_AGAIN)
+    found = _find(web.settings.web.dist_dir / folder, path)
+    return _send_file(request, found, _FOR_EVER if folder == "assets" else _ASK_AGAIN)
 
 
 @router.get("/{name}")
 def open_root_file(name: str, request: Request, web: CurrentWeb) -> Response:
     """The service worker, which must lie at the root to serve all of it, the manifest, icons."""
-    path = _find(web, name)
+    path = _find(web.settings.web.dist_dir, name)
     if path.suffix not in _ROOT_SUFFIXES:
         raise Problem(404, "not_found", "There is no such file")
     return _send_file(request, path, _ASK_AGAIN)

@@ -259,22 +259,30 @@ def save_state(connection: Connection, device_id: UUID, state: DeviceState, now:
 
 
 def save_states(connection: Connection, states: Mapping[UUID, DeviceState], now: datetime) -> None:
-    """Write the states of many devices at once, in one order."""
-    rows = [
-        (key, Jsonb(s.metrics), str(s.status), Jsonb(s.alarms), Jsonb(s.rule_state), s.last_seen_at, s.measured_at, now)
-        for key, s in sorted(states.items(), key=lambda item: item[0])
-    ]
-    if not rows:
+    """Write the states of many devices at once, in one order; as one JSON text, which is the quickest way in."""
+    if not states:
         return
-    columns = [list(column) for column in zip(*rows, strict=True)]
+    rows = [
+        {
+            "device_id": str(device_id),
+            "metrics": state.metrics,
+            "status": state.status,
+            "alarms": state.alarms,
+            "rule_state": state.rule_state,
+            "last_seen_at": state.last_seen_at.isoformat() if state.last_seen_at else None,
+            "measured_at": state.measured_at.isoformat() if state.measured_at else None,
+        }
+        for device_id, state in sorted(states.items(), key=lambda item: item[0])
+    ]
     connection.execute(
         """
         INSERT INTO device_state (device_id, metrics, status, alarms, rule_state, last_seen_at, measured_at, updated_at)
-        SELECT * FROM unnest(%s::uuid[], %s::jsonb[], %s::text[], %s::jsonb[], %s::jsonb[], %s::timestamptz[],
-                             %s::timestamptz[], %s::timestamptz[])
+        SELECT device_id, metrics, status, alarms, rule_state, last_seen_at, measured_at, %s
+        FROM jsonb_to_recordset(%s) AS row (device_id uuid, metrics jsonb, status text, alarms jsonb, rule_state jsonb,
+                                            last_seen_at timestamptz, measured_at timestamptz)
         ON CONFLICT (device_id) DO UPDATE SET metrics = EXCLUDED.metrics, status = EXCLUDED.status,
             alarms = EXCLUDED.alarms, rule_state = EXCLUDED.rule_state, last_seen_at = EXCLUDED.last_seen_at,
             measured_at = EXCLUDED.measured_at, updated_at = EXCLUDED.updated_at
         """,
-        columns,
+        (now, Jsonb(rows)),
     )

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from dispatch import limits, store
+from dispatch import limits, roster, store
 from dispatch.model import (
     Action,
     ActionRefused,
@@ -158,8 +158,8 @@ def _withdraw(step: Step, outcome: Outcome) -> None:
     """Take the task from whoever has it or is offered it."""
     if step.incident.state not in _WITH_SOMEBODY:
         return
-    store.end_assignment(step.connection, step.incident.id, outcome, step.now)
-    store.change_accepted(step.connection, step.incident.id, outcome)
+    roster.end_assignment(step.connection, step.incident.id, outcome, step.now)
+    roster.change_accepted(step.connection, step.incident.id, outcome)
     _tell(step, PushKind.WITHDRAWN, step.incident.assignee_id)
 
 
@@ -186,7 +186,7 @@ def _void(step: Step) -> Effect:
 
 def _dispatch(step: Step) -> Effect:
     user_id = step.inputs.user_id
-    person = store.read_person(step.connection, user_id) if user_id else None
+    person = roster.read_person(step.connection, user_id) if user_id else None
     if person is None or user_id is None or not person.can_go:
         raise ActionRefused("unknown_user", user_id=str(user_id))
     if not person.actor.sees(step.incident.area_code):
@@ -194,12 +194,12 @@ def _dispatch(step: Step) -> Effect:
     if not person.on_duty:
         raise ActionRefused("user_off_duty", user_id=str(user_id))
     if step.incident.assignee_id == user_id:  # asked again: nothing is taken away
-        store.end_assignment(step.connection, step.incident.id, Outcome.REASSIGNED, step.now)
-        store.change_accepted(step.connection, step.incident.id, Outcome.REASSIGNED)
+        roster.end_assignment(step.connection, step.incident.id, Outcome.REASSIGNED, step.now)
+        roster.change_accepted(step.connection, step.incident.id, Outcome.REASSIGNED)
     else:
         _withdraw(step, Outcome.REASSIGNED)
     reason = dict(step.inputs.detail) or {"reasons": [{"code": "by_operator"}], "others": []}
-    store.insert_assignment(step.connection, step.incident.id, user_id, reason, step.now)
+    roster.insert_assignment(step.connection, step.incident.id, user_id, reason, step.now)
     _tell(step, PushKind.OFFERED, user_id)
     return Effect(
         changes={"assignee_id": user_id, "offered_at": step.now},
@@ -208,7 +208,7 @@ def _dispatch(step: Step) -> Effect:
 
 
 def _accept(step: Step) -> Effect:
-    store.end_assignment(step.connection, step.incident.id, Outcome.ACCEPTED, step.now)
+    roster.end_assignment(step.connection, step.incident.id, Outcome.ACCEPTED, step.now)
     return Effect()
 
 
@@ -273,9 +273,9 @@ def _rework(step: Step) -> Effect:
     store.settle_checks(step.connection, step.incident.id, "the incident went back to work", step.now)
     handler_id = step.incident.handler_id
     assert handler_id is not None  # a handled incident has its handler
-    store.change_accepted(step.connection, step.incident.id, Outcome.REWORK)
+    roster.change_accepted(step.connection, step.incident.id, Outcome.REWORK)
     reason = {"reasons": [{"code": "rework"}], "others": []}
-    store.insert_assignment(step.connection, step.incident.id, handler_id, reason, step.now)
+    roster.insert_assignment(step.connection, step.incident.id, handler_id, reason, step.now)
     _tell(step, PushKind.REWORK, handler_id)
     return Effect(changes={"assignee_id": handler_id, "offered_at": step.now, "handled_at": None})
 

@@ -30,7 +30,7 @@ from grid.model import Place
 from kernel.db import Connection
 from kernel.ids import new_id
 from kernel.settings import Settings
-from kernel.types import IncidentState
+from kernel.types import IncidentState, Source
 
 log = logging.getLogger(__name__)
 OUTSIDE = "outside_district"
@@ -122,10 +122,11 @@ def describe_place(report: WaitingReport, place: Place) -> str:
 
 
 def name_reporter(report: WaitingReport) -> Actor:
-    """Who said it, for the log: a person, "camera 天水-07", or the source."""
+    """Who said it, for the log: a person, "camera 天水-07", "sensor 天水-s1", or the source."""
     if report.reporter_name is not None:
         return Actor(user_id=report.reporter_id, name=report.reporter_name)
-    return Actor(user_id=None, name=f"{report.source} {report.device_name}" if report.device_name else report.source)
+    kind = "sensor" if report.source == Source.DEVICE else report.source
+    return Actor(user_id=None, name=f"{kind} {report.device_name}" if report.device_name else report.source)
 
 
 def _open(connection: Connection, incident_id: UUID, report: WaitingReport, place: Place, now: datetime) -> None:
@@ -156,7 +157,7 @@ def _file(connection: Connection, incident: Incident, report: WaitingReport, now
 
 def _join(connection: Connection, incident: Incident, report: WaitingReport, place: Place, now: datetime) -> None:
     store.place_report(connection, report.id, incident.id, place.cell_code, place.community_code, now)
-    store.add_report_count(connection, incident.id, report.severity)
+    store.add_report(connection, incident.id, report)
     version = incident.version + 1
     store.write_incident(connection, incident.id, version, {})
     store.log_event(

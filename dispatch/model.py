@@ -226,6 +226,7 @@ class WaitingReport:
     lat: float
     severity: int
     detail: JsonObject
+    evidence_ids: list[UUID]
     reporter_id: UUID | None
     occurred_at: datetime
     received_at: datetime

@@ -156,78 +156,87 @@ def choose(
     `stale_position`; for the others `off_duty`, `refused_before`, `too_many_tasks`, `other_grid`, `stale_position`,
     `farther`.
     """
-
-    def fresh(person: Candidate) -> bool:
-        return person.position_age_s is not None and person.position_age_s <= position_max_age_s
-
-    def way_m(person: Candidate) -> float | None:
-        if person.lon is None or person.lat is None:
-            return None
-        return distance_m(person.lon, person.lat, lon, lat)
-
-    def own(person: Candidate) -> bool:
-        return bool(grid_code) and person.responsibility_grid_code == grid_code
-
-    def eligible(person: Candidate) -> bool:
-        return person.on_duty and not person.refused_before
-
-    def rank(person: Candidate) -> tuple[bool, bool, bool, bool, bool, float, int, str]:
-        way = way_m(person) if fresh(person) else None
-        cost = (way or 0.0) + TASK_WEIGHT_M * person.open_tasks
-        many = person.open_tasks >= MANY_TASKS
-        return (
-            not person.on_duty, person.refused_before, many, not own(person), way is None, cost,
-            person.open_tasks, str(person.user_id),
-        )  # fmt: skip
-
-    ordered = sorted(candidates, key=rank)
-    able = [person for person in ordered if eligible(person)]
+    ways = [_Way.find(person, grid_code, lon, lat, position_max_age_s) for person in candidates]
+    ways.sort(key=_Way.rank)
+    able = [way for way in ways if way.is_eligible]
     best = able[0] if able else None
-
-    def codes(person: Candidate) -> tuple[str, ...]:
-        if best is None or not eligible(person):
-            return _unfit(person)
-        if person is best:
-            return _why(best, own(best), fresh(best), len(able), way_m(best), [way_m(p) for p in able if fresh(p)])
-        return _why_not(person, own(best) and not own(person), fresh(person), _behind(way_m(person), way_m(best)))
-
     return [
-        Considered(candidate=person, distance_m=way_m(person), chosen=person is best, codes=codes(person))
-        for person in ordered
+        Considered(
+            candidate=way.person,
+            distance_m=way.distance_m,
+            chosen=way is best,
+            codes=_why(way, able) if way is best else _why_not(way, best),
+        )
+        for way in ways
     ]
 
 
-def _behind(way_m: float | None, best_m: float | None) -> bool:
-    return way_m is not None and best_m is not None and way_m > best_m
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Way:
+    """One candidate's way to one incident."""
+
+    person: Candidate
+    is_own_grid: bool
+    is_fresh: bool
+    distance_m: float | None
+
+    @classmethod
+    def find(cls, person: Candidate, grid_code: str | None, lon: float, lat: float, max_age_s: float) -> "_Way":
+        known = person.lon is not None and person.lat is not None
+        return cls(
+            person=person,
+            is_own_grid=bool(grid_code) and person.responsibility_grid_code == grid_code,
+            is_fresh=known and person.position_age_s is not None and person.position_age_s <= max_age_s,
+            distance_m=distance_m(person.lon, person.lat, lon, lat)
+            if person.lon is not None and person.lat is not None
+            else None,
+        )
+
+    @property
+    def is_eligible(self) -> bool:
+        return self.person.on_duty and not self.person.refused_before
+
+    @property
+    def is_busy(self) -> bool:
+        return self.person.open_tasks >= MANY_TASKS
+
+    def rank(self) -> tuple[bool, bool, bool, bool, bool, float, int, UUID]:
+        """Lower goes first. An old position says nothing about the way, so there only the tasks count."""
+        way_m = self.distance_m if self.is_fresh and self.distance_m is not None else 0.0
+        tasks = self.person.open_tasks
+        return (
+            not self.person.on_duty, self.person.refused_before, self.is_busy, not self.is_own_grid, not self.is_fresh,
+            way_m + TASK_WEIGHT_M * tasks, tasks, self.person.user_id,
+        )  # fmt: skip
+
+    def is_nearer_than(self, other: "_Way") -> bool:
+        mine, theirs = self.distance_m, other.distance_m
+        return self.is_fresh and mine is not None and (not other.is_fresh or theirs is None or mine < theirs)
 
 
-def _unfit(person: Candidate) -> tuple[str, ...]:
-    codes = [] if person.on_duty else ["off_duty"]
-    return (*codes, "refused_before") if person.refused_before else tuple(codes)
-
-
-def _why(
-    best: Candidate, own: bool, fresh: bool, able: int, way_m: float | None, ways: Sequence[float | None]
-) -> tuple[str, ...]:
-    codes = ["own_grid"] if own else []
-    if able == 1:
+def _why(best: _Way, able: Sequence[_Way]) -> tuple[str, ...]:
+    codes = ["own_grid"] if best.is_own_grid else []
+    if len(able) == 1:
         codes.append("only_one")
-    elif fresh and way_m is not None and way_m <= min(w for w in ways if w is not None):
+    elif best.is_fresh and not any(other.is_nearer_than(best) for other in able):
         codes.append("nearest")
-    elif not own:
+    elif not best.is_own_grid:
         codes.append("fewest_tasks")
-    return (*codes, "stale_position") if not fresh else tuple(codes)
+    return tuple(codes) if best.is_fresh else (*codes, "stale_position")
 
 
-def _why_not(person: Candidate, other_grid: bool, fresh: bool, farther: bool) -> tuple[str, ...]:
-    codes = []
-    if person.open_tasks >= MANY_TASKS:
-        codes.append("too_many_tasks")
-    if other_grid:
+def _why_not(way: _Way, best: _Way | None) -> tuple[str, ...]:
+    if best is None or not way.is_eligible:
+        unfit = (("off_duty", not way.person.on_duty), ("refused_before", way.person.refused_before))
+        return tuple(code for code, holds in unfit if holds)
+    codes = ["too_many_tasks"] if way.is_busy else []
+    if best.is_own_grid and not way.is_own_grid:
         codes.append("other_grid")
-    if not fresh:
+    if not way.is_fresh:
         codes.append("stale_position")
-    elif farther:
+    elif best.is_nearer_than(way):
         codes.append("farther")
-    # Nearer, of the same grid and with a fresh position, and still not chosen: the open tasks decided.
-    return tuple(codes) or ("too_many_tasks",) if person.open_tasks else tuple(codes) or ("farther",)
+    if codes:
+        return tuple(codes)
+    # Of the same grid, with a fresh position and no farther: the open tasks decided, or nothing but the order.
+    return ("too_many_tasks",) if way.person.open_tasks > best.person.open_tasks else ("farther",)

@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 
-from dispatch import policy, store
+from dispatch import policy, roster, store
 from dispatch.action import call_operator, perform
 from dispatch.model import SYSTEM, Action, Actor, CheckRequest, Considered, Happening, Incident, Inputs, JsonObject
 from dispatch.model import OperatorNeed as Need
@@ -54,8 +54,8 @@ def advance(connection: Connection, now: datetime, settings: Settings, limit: in
 def consider(connection: Connection, incident: Incident, now: datetime, settings: Settings) -> list[Considered]:
     """Everybody who might go to this incident, the best first, with the reasons."""
     return policy.choose(
-        store.read_candidates(connection, incident, now),
-        grid_code=store.read_responsibility_grid(connection, incident.cell_code),
+        roster.read_candidates(connection, incident, now),
+        grid_code=roster.read_responsibility_grid(connection, incident.cell_code),
         lon=incident.lon,
         lat=incident.lat,
         position_max_age_s=settings.dispatch.position_max_age_s,
@@ -69,7 +69,7 @@ def _expire(connection: Connection, incident: Incident, now: datetime, settings:
 def _offer(connection: Connection, incident: Incident, now: datetime, settings: Settings) -> None:
     """Offer it to the best person, or say that there is none."""
     considered = consider(connection, incident, now, settings)
-    refusals = store.count_refusals(connection, incident.id)
+    refusals = roster.count_refusals(connection, incident.id)
     if refusals >= settings.dispatch.max_offers:
         proposal = _propose(considered, {"code": "nobody_accepted", "offers": refusals})
         call_operator(connection, incident, Need.NOBODY_ACCEPTED, proposal, now, SYSTEM)

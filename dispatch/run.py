@@ -30,7 +30,8 @@ def run(settings: Settings, stop: threading.Event) -> None:
     with contextlib.closing(Database(settings, DbRole.WORKER)) as database:
         woken = threading.Event()
         listener = database.listen(REPORT_CHANNEL, woken, stop)
-        pusher = threading.Thread(target=_push, args=(settings, database, clock, stop), name="push")
+        channels = load_channels(settings, database)
+        pusher = threading.Thread(target=_push, args=(settings, database, channels, clock, stop), name="push")
         pusher.start()
         locator, refreshed_s = None, 0.0
         while not stop.is_set():
@@ -74,10 +75,11 @@ def _round(database: Database, clock: Clock, settings: Settings, locator: Locato
     return taken == _BATCH
 
 
-def _push(settings: Settings, database: Database, clock: Clock, stop: threading.Event) -> None:
+def _push(
+    settings: Settings, database: Database, channels: Sequence[Channel], clock: Clock, stop: threading.Event
+) -> None:
     """Deliver what is queued. A thread of its own: a slow push service must not hold up assignment."""
     woken = threading.Event()
-    channels: Sequence[Channel] = load_channels(settings, database)
     database.listen(PUSH_CHANNEL, woken, stop)
     while not stop.is_set():
         woken.clear()
@@ -85,6 +87,10 @@ def _push(settings: Settings, database: Database, clock: Clock, stop: threading.
             busy = deliver_due(database, channels, clock.now()) > 0
         except psycopg.Error as error:
             log.warning("push interrupted: %s", error)
+            stop.wait(_RETRY_S)
+            continue
+        except Exception:  # a thread that ends in silence would tell nobody ever again
+            log.exception("push failed")
             stop.wait(_RETRY_S)
             continue
         if not busy:

@@ -12,12 +12,8 @@ from psycopg.types.json import Jsonb
 
 from dispatch.model import (
     Actor,
-    Candidate,
     CheckRequest,
     Incident,
-    JsonObject,
-    Outcome,
-    Person,
     WaitingReport,
 )
 from dispatch.view import read_handlers as read_handlers
@@ -28,7 +24,7 @@ from kernel.change import ChangeKind, note_change
 from kernel.db import Connection
 from kernel.ids import new_id
 from kernel.report import CHANNEL as WAKE_CHANNEL
-from kernel.types import CheckKind, IncidentState, Role, Verdict
+from kernel.types import CheckKind, IncidentState, Verdict
 
 _INCIDENT = """
     SELECT i.id, i.number, i.category, i.severity, i.state, i.cell_code, i.area_code, i.place, i.lon, i.lat, i.opened_at,
@@ -37,7 +33,6 @@ _INCIDENT = """
            c.auto_dispatch, c.named_person, c.check_kinds, c.limit_value, c.limit_unit, c.name_zh, c.name_en
     FROM incident i JOIN category c ON c.id = i.category
 """
-_IN_SCOPE = "(u.scope = '*' OR {area} ^@ ANY (string_to_array(u.scope, ',')))"
 
 
 # ------------------------------------------------------------------------------------------------ incidents
@@ -116,9 +111,9 @@ def insert_incident(
     row = connection.execute(
         """
         INSERT INTO incident (id, number, category, severity, state, dedup_key, cell_code, area_code, place, lon, lat,
-                              opened_at)
+                              opened_at, cover_id)
         VALUES (%(id)s, %(number)s, %(category)s, %(severity)s, 'reported', %(dedup_key)s, %(cell)s, %(area)s, %(place)s,
-                %(lon)s, %(lat)s, %(now)s)
+                %(lon)s, %(lat)s, %(now)s, %(cover)s)
         ON CONFLICT (dedup_key) WHERE state NOT IN ('closed', 'void') DO NOTHING RETURNING id
         """,
         {
@@ -133,6 +128,7 @@ def insert_incident(
             "lon": report.lon,
             "lat": report.lat,
             "now": now,
+            "cover": report.evidence_ids[0] if report.evidence_ids else None,
         },
     ).fetchone()
     return row is not None
@@ -150,11 +146,12 @@ def write_incident(connection: Connection, incident_id: UUID, version: int, chan
     )
 
 
-def add_report_count(connection: Connection, incident_id: UUID, severity: int) -> None:
-    """One more report; the severity becomes the worse of the two (1 is the most urgent)."""
+def add_report(connection: Connection, incident_id: UUID, report: WaitingReport) -> None:
+    """One more report: the severity becomes the worse of the two (1 is the most urgent), the cover its picture."""
     connection.execute(
-        "UPDATE incident SET report_count = report_count + 1, severity = least(severity, %s) WHERE id = %s",
-        (severity, incident_id),
+        "UPDATE incident SET report_count = report_count + 1, severity = least(severity, %s),"
+        " cover_id = coalesce(%s, cover_id) WHERE id = %s",
+        (report.severity, report.evidence_ids[0] if report.evidence_ids else None, incident_id),
     )
 
 
@@ -201,7 +198,7 @@ def claim_reports(connection: Connection, limit: int) -> list[WaitingReport]:
         return cursor.execute(
             """
             SELECT r.id, r.source, r.source_key, r.category, r.device_id, r.rule, r.zone, r.lon, r.lat, r.severity,
-                   r.detail, r.reporter_id, r.occurred_at, r.received_at, c.auto_file, c.dedup,
+                   r.detail, r.evidence_ids, r.reporter_id, r.occurred_at, r.received_at, c.auto_file, c.dedup,
                    d.code AS device_code, d.name AS device_name, u.display_name AS reporter_name
             FROM report r JOIN category c ON c.id = r.category
             LEFT JOIN device d ON d.id = r.device_id LEFT JOIN app_user u ON u.id = r.reporter_id
@@ -224,84 +221,6 @@ def place_report(
 def refuse_report(connection: Connection, report_id: UUID, refusal: str, now: datetime) -> None:
     """Dispatch has looked, and no incident comes of it; the report is kept with the reason."""
     connection.execute("UPDATE report SET refusal = %s, taken_at = %s WHERE id = %s", (refusal, now, report_id))
-
-
-# ------------------------------------------------------------------------------------------------ people
-
-
-def read_candidates(connection: Connection, incident: Incident, now: datetime) -> list[Candidate]:
-    """Grid workers whose scope covers the incident, with duty, newest position, open tasks and earlier refusals."""
-    with connection.cursor(row_factory=class_row(Candidate)) as cursor:
-        return cursor.execute(
-            f"""
-            SELECT u.id AS user_id, u.display_name AS name, u.on_duty, u.responsibility_grid_code, p.lon, p.lat,
-                   greatest(extract(epoch FROM %(now)s - p.measured_at), 0)::float8 AS position_age_s,
-                   (SELECT count(*) FROM incident t WHERE t.assignee_id = u.id AND t.id <> %(incident)s
-                    AND t.state IN ('dispatched', 'accepted', 'on_site'))::int AS open_tasks,
-                   EXISTS (SELECT FROM assignment a WHERE a.incident_id = %(incident)s AND a.user_id = u.id
-                           AND a.outcome IN ('refused', 'expired', 'sent_back')) AS refused_before
-            FROM app_user u LEFT JOIN staff_position p ON p.user_id = u.id
-            WHERE 'grid_worker' = ANY (u.roles) AND NOT u.disabled AND {_IN_SCOPE.format(area="%(area)s::text")}
-            """,
-            {"now": now, "incident": incident.id, "area": incident.area_code},
-        ).fetchall()
-
-
-def read_responsibility_grid(connection: Connection, cell_code: str) -> str | None:
-    """Code of the responsibility grid that the cell belongs to."""
-    row = connection.execute("SELECT responsibility_grid_code FROM grid_cell WHERE code = %s", (cell_code,)).fetchone()
-    return str(row[0]) if row and row[0] else None
-
-
-def read_person(connection: Connection, user_id: UUID) -> Person | None:
-    """A person as an actor, with duty; None when unknown or disabled."""
-    row = connection.execute(
-        "SELECT display_name, roles, scope, on_duty FROM app_user WHERE id = %s AND NOT disabled", (user_id,)
-    ).fetchone()
-    if row is None:
-        return None
-    name, roles, scope, on_duty = row
-    actor = Actor(user_id=user_id, name=name, roles=frozenset(Role(role) for role in roles), scope=scope)
-    return Person(actor=actor, on_duty=on_duty)
-
-
-def end_assignment(connection: Connection, incident_id: UUID, outcome: Outcome, now: datetime) -> None:
-    """The offer that nobody has answered yet ends like this."""
-    connection.execute(
-        "UPDATE assignment SET outcome = %s, answered_at = %s WHERE incident_id = %s AND outcome IS NULL",
-        (outcome, now, incident_id),
-    )
-
-
-def change_accepted(connection: Connection, incident_id: UUID, outcome: Outcome) -> None:
-    """What was accepted came to another end: reassigned, sent back, rework."""
-    connection.execute(
-        "UPDATE assignment SET outcome = %s WHERE incident_id = %s AND outcome = 'accepted'", (outcome, incident_id)
-    )
-
-
-def insert_assignment(
-    connection: Connection, incident_id: UUID, user_id: UUID, reason: JsonObject, now: datetime
-) -> None:
-    """Offer the incident to a person."""
-    connection.execute(
-        "INSERT INTO assignment (id, incident_id, user_id, reason, offered_at) VALUES (%s, %s, %s, %s, %s)",
-        (new_id(now), incident_id, user_id, Jsonb(reason), now),
-    )
-
-
-def count_refusals(connection: Connection, incident_id: UUID) -> int:
-    """How many offers were refused, ran out or were given back since an operator last sent somebody."""
-    row = connection.execute(
-        """
-        SELECT count(*) FROM assignment WHERE incident_id = %(id)s AND outcome IN ('refused', 'expired', 'sent_back')
-        AND offered_at > coalesce((SELECT max(at) FROM incident_event WHERE incident_id = %(id)s
-                                   AND action IN ('dispatch', 'file', 'check', 'rework') AND actor_id IS NOT NULL),
-                                  '-infinity')
-        """,
-        {"id": incident_id},
-    ).fetchone()
-    return int(row[0]) if row else 0
 
 
 # ------------------------------------------------------------------------------------------------ evidence and checks
@@ -393,10 +312,10 @@ OFFERS_RUN_OUT = (
 )
 """Offers without an answer in time, and offers to people who went off duty before they answered."""
 
-WAITS_FOR_SOMEBODY = f"""
+WAITS_FOR_SOMEBODY = """
     i.state = 'filed' AND c.auto_dispatch AND (i.needs_operator IS NULL OR i.needs_operator = 'nobody_available'
         AND EXISTS (SELECT FROM app_user u WHERE u.on_duty AND NOT u.disabled AND 'grid_worker' = ANY (u.roles)
-            AND {_IN_SCOPE.format(area="i.area_code")}
+            AND (u.scope = '*' OR i.area_code ^@ ANY (string_to_array(u.scope, ',')))
             AND NOT EXISTS (SELECT FROM assignment t WHERE t.incident_id = i.id AND t.user_id = u.id
                             AND t.outcome IN ('refused', 'expired', 'sent_back'))))
 """

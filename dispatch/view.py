@@ -19,9 +19,7 @@ _LIST = """
            i.place, i.opened_at, i.filed_at, i.handled_at, i.ended_at, i.limit_from, i.due_at, i.acknowledged_at,
            i.report_count, i.offered_at, i.needs_operator, i.proposal, i.assignee_id, i.handler_id,
            a.display_name AS assignee_name, h.display_name AS handler_name,
-           s.name AS street, m.name AS community, g.name AS grid,
-           (SELECT r.evidence_ids[1] FROM report r WHERE r.incident_id = i.id AND r.evidence_ids <> '{}'
-            ORDER BY r.received_at DESC LIMIT 1) AS cover
+           s.name AS street, m.name AS community, g.name AS grid, i.cover_id AS cover
     FROM incident i
     LEFT JOIN app_user a ON a.id = i.assignee_id LEFT JOIN app_user h ON h.id = i.handler_id
     LEFT JOIN area m ON m.code = i.area_code LEFT JOIN area s ON s.code = m.parent_code

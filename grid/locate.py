@@ -58,10 +58,7 @@ class Locator:
         xy = np.asarray(points, dtype=np.float64).reshape(-1, 2)
         if len(xy) < _RASTER_FROM or not self.codes:
             return self._search(xy)
-        found = self._made_raster().look_up(xy)
-        unsure = np.flatnonzero(found == _UNSURE)
-        found[unsure] = self._search(xy[unsure])
-        return found
+        return self._made_raster().look_up(xy)
 
     def _search(self, xy: NDArray[np.float64]) -> NDArray[np.int32]:
         """Exact: every cell that touches the position, and of those the first, which has the lowest code."""
@@ -80,9 +77,10 @@ class Locator:
 
 
 class _Raster:
-    """Tiles of about 20 m that say which one cell contains all of them, or that one must look closely."""
+    """Tiles of about 20 m, each with the one cell that contains all of it, or with the cells that touch it."""
 
     def __init__(self, shapes: NDArray[Any], tree: shapely.STRtree) -> None:
+        self._shapes = shapes
         west, south, east, north = shapely.total_bounds(shapes)
         self._side = max(_TILE_DEG, float(np.sqrt((east - west) * (north - south) / _MOST_TILES)))
         self._west, self._south = west - self._side, south - self._side  # a ring of tiles outside on every side
@@ -94,21 +92,42 @@ class _Raster:
         slack = self._side * 1e-6
         x, y = (grid.ravel() for grid in np.meshgrid(left, below))
         boxes = shapely.box(x - slack, y - slack, x + self._side + slack, y + self._side + slack)
-        touched, cell = tree.query(boxes, predicate="intersects")
-        self._tiles = np.full(len(boxes), _OUTSIDE, dtype=np.int32)
-        self._tiles[touched] = _UNSURE
-        alone = np.bincount(touched, minlength=len(boxes))[touched] == 1
-        touched, cell = touched[alone], cell[alone]
-        inside = shapely.contains_properly(shapes[cell], boxes[touched])
-        self._tiles[touched[inside]] = cell[inside]
+        tile, cell = tree.query(boxes, predicate="intersects")
+        order = np.lexsort((cell, tile))  # the cells of a tile from the lowest code up
+        tile, self._cells = tile[order], cell[order].astype(np.int32)
+        self._count = np.bincount(tile, minlength=len(boxes))
+        self._first = np.cumsum(self._count) - self._count
+        self._tiles = np.where(self._count > 0, _UNSURE, _OUTSIDE).astype(np.int32)
+        alone = self._count[tile] == 1
+        tile, cell = tile[alone], self._cells[alone]
+        inside = shapely.contains_properly(shapes[cell], boxes[tile])
+        self._tiles[tile[inside]] = cell[inside]
+        # GEOS indexes a prepared shape when it is first asked, without a lock: ask each here, before threads share them.
+        middle = shapely.get_coordinates(shapely.centroid(shapely.envelope(shapes)))
+        shapely.intersects_xy(shapes, middle[:, 0], middle[:, 1])
 
     def look_up(self, xy: NDArray[np.float64]) -> NDArray[np.int32]:
-        """Index of the cell, -1 outside, -2 unsure, for (n, 2) positions."""
-        with np.errstate(invalid="ignore"):
-            column = np.clip(np.nan_to_num((xy[:, 0] - self._west) / self._side, nan=0.0), 0, self._columns - 1)
-            row = np.clip(np.nan_to_num((xy[:, 1] - self._south) / self._side, nan=0.0), 0, self._rows - 1)
-        tiles: NDArray[np.int32] = self._tiles[row.astype(np.int64) * self._columns + column.astype(np.int64)]
-        return tiles
+        """Index of the cell, -1 outside, for (n, 2) positions: exact, as every cell of an unsure tile is asked in turn."""
+        column = _tile_of(xy[:, 0], self._west, self._side, self._columns)
+        tile = _tile_of(xy[:, 1], self._south, self._side, self._rows) * self._columns + column
+        found: NDArray[np.int32] = self._tiles[tile]
+        left = np.flatnonzero(found == _UNSURE)
+        found[left] = _OUTSIDE
+        turn = 0
+        while len(left):
+            cell = self._cells[self._first[tile[left]] + turn]
+            hit = shapely.intersects_xy(self._shapes[cell], xy[left, 0], xy[left, 1])
+            found[left[hit]] = cell[hit]
+            turn += 1
+            left = left[~hit & (self._count[tile[left]] > turn)]
+        return found
+
+
+def _tile_of(degrees: NDArray[np.float64], start: float, side: float, count: int) -> NDArray[np.int64]:
+    """Row or column of each position; what is far away or no number falls into the ring outside."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        tile = np.clip(np.nan_to_num((degrees - start) / side, nan=0.0), 0, count - 1)
+    return tile.astype(np.int64)
 
 
 def _place(cell: GridCell, names: dict[str, str]) -> Place:

@@ -185,9 +185,9 @@ class ImportResult:
         if not self.ok:
             count = sum(problem.severity is Severity.REFUSED for problem in self.problems)
             head = (
-                f"{self.path}：未导入任何内容，{self.rows} 行中有 {count} 处问题"
+                f"{self.path}：未导入任何内容；共 {self.rows} 行，{count} 处问题"
                 if chinese
-                else f"{self.path}: nothing was imported, {count} problems in {self.rows} rows"
+                else f"{self.path}: nothing was imported; problems: {count}, rows: {self.rows}"
             )
         elif chinese:
             head = f"{self.path}：已导入 {self.written} 行（{self.level}，坐标系 {self.crs}），移除 {self.removed} 行"

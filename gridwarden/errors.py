@@ -5,6 +5,7 @@ import subprocess
 from dashboard.users import UserError
 from devices.store import DeviceError
 from grid.coordinates import CoordinateError, CrsError
+from grid.problem import ImportRefusedError
 from gridwarden.broker import BrokerError
 from gridwarden.model_install import ModelRefusedError
 from gridwarden.postgres import PostgresError
@@ -21,6 +22,7 @@ FRIENDLY = (
     CrsError,
     DeviceError,
     FileNotFoundError,
+    ImportRefusedError,
     MigrationError,
     ModelRefusedError,
     PostgresError,

@@ -59,7 +59,7 @@ def take_batch(
     """Take a batch; when it returns everything is committed, and every message is stored, known before, or a dead letter.
 
     A batch that the database refuses is taken message by message, so that one that is poison never holds up the others.
-    Raises psycopg.OperationalError when the database is away: nothing is lost, take the same batch again.
+    Raises psycopg.Error when the database is away or not as it should be: nothing is lost, take the same batch again.
     """
     decoded: list[Decoded] = []
     letters: list[DeadLetter] = []
@@ -71,9 +71,9 @@ def take_batch(
             letters.append(result)
     try:
         return _take(database, decoded, letters, now, timezone)
-    except psycopg.OperationalError:
-        raise
     except Exception as error:
+        if not _is_poison(error):
+            raise
         log.warning("a batch of %d was refused, taking its messages one by one: %s", len(raws), error)
     outcomes = [_take(database, [], letters, now, timezone)]
     outcomes += [_take_one(database, one, now, timezone) for one in decoded]
@@ -86,12 +86,17 @@ def take_batch(
     )
 
 
+def _is_poison(error: Exception) -> bool:
+    """Whether a message may be at fault. A database that is away, full or set up wrongly is no message's fault."""
+    return not isinstance(error, psycopg.Error) or isinstance(error, psycopg.DataError | psycopg.IntegrityError)
+
+
 def _take_one(database: Database, decoded: Decoded, now: datetime, timezone: str) -> Outcome:
     try:
         return _take(database, [decoded], [], now, timezone)
-    except psycopg.OperationalError:
-        raise
     except Exception as error:
+        if not _is_poison(error):
+            raise
         log.exception("message %s of %s cannot be taken", decoded.message.id, decoded.address.device_code)
         letter = refuse(decoded, Reason.RULE_FAILED, f"{type(error).__name__}: {error}")
         return _take(database, [], [letter], now, timezone)

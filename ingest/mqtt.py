@@ -134,7 +134,7 @@ class Intake:
             client.tls_set(ca_certs=self._settings.mqtt.ca_file or None)
         client.max_inflight_messages_set(1000)
         client.max_queued_messages_set(20_000)  # receipts beyond it are dropped: the device asks again
-        client.reconnect_delay_set(min_delay=1, max_delay=10)
+        client.reconnect_delay_set(min_delay=1, max_delay=4)
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_disconnect = self._on_disconnect

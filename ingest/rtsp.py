@@ -69,11 +69,13 @@ class CaptureError(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Frame:
-    """One decoded frame. `seq` counts from 1 over all reconnects; `pts_s` is the stream's own time, if it says one."""
+    """One decoded frame. `seq` counts from 1 over all reconnects; `pts_s` is the stream's own time, if it says one;
+    `key`: coded without reference to others."""
 
     seq: int
     received_at: datetime
     pts_s: float | None
+    key: bool
     video_frame: VideoFrame
 
     def picture(self) -> NDArray[np.uint8]:
@@ -138,6 +140,7 @@ class Capture:
         self._stop = threading.Event()
         self._changed = threading.Condition()
         self._newest: Frame | None = None
+        self._newest_key: Frame | None = None
         self._frames = 0
         self._connections = 0
         self._arrivals_s: deque[float] = deque(maxlen=600)
@@ -169,6 +172,11 @@ class Capture:
         """The newest frame so far, however old."""
         with self._changed:
             return self._newest
+
+    def newest_key(self) -> Frame | None:
+        """The newest key frame so far: a reader that takes only some frames may need those."""
+        with self._changed:
+            return self._newest_key
 
     def wait(self, after_seq: int, timeout_s: float) -> Frame | None:
         """The newest frame later than `after_seq`, as soon as there is one; None after `timeout_s`."""
@@ -303,7 +311,15 @@ class Capture:
             self._arrivals_s.append(now_s)
             self._connected, self._error = True, None
             self._frames += 1
-            self._newest = Frame(seq=self._frames, received_at=now, pts_s=video_frame.time, video_frame=video_frame)
+            self._newest = Frame(
+                seq=self._frames,
+                received_at=now,
+                pts_s=video_frame.time,
+                key=bool(video_frame.key_frame),
+                video_frame=video_frame,
+            )
+            if self._newest.key:
+                self._newest_key = self._newest
             self._changed.notify_all()
 
 
@@ -313,6 +329,7 @@ class FileFrame:
 
     index: int
     at_s: float
+    key: bool
     picture: NDArray[np.uint8]
 
 
@@ -342,7 +359,8 @@ def read_file(path: Path, *, fps: float | None = None, every_s: float = 0.0) -> 
                 if at_s + 1e-6 < next_s:
                     continue
                 next_s = at_s + every_s if every_s else 0.0
-                yield FileFrame(index=index, at_s=at_s, picture=np.asarray(frame.to_ndarray(format="bgr24"), np.uint8))
+                picture = np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
+                yield FileFrame(index=index, at_s=at_s, key=bool(frame.key_frame), picture=picture)
         if index < 0:
             raise CaptureError(CaptureFault.NOT_VIDEO, f"{path}: not a video: no frame in it can be decoded")
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 import psycopg
 
 from ingest.mqtt import Intake
-from ingest.sweep import keep_house, sweep
+from ingest.sweep import Sweeper, keep_house
 from kernel.clock import Clock
 from kernel.db import Database, DbRole
 from kernel.settings import Settings
@@ -35,15 +35,15 @@ def run(settings: Settings, stop: threading.Event) -> None:
 def _sweep_until(
     stop: threading.Event, settings: Settings, database: Database, clock: Clock, intake: Intake
 ) -> None:
+    sweeper = Sweeper(settings)
     next_house = next_all_kinds = time.monotonic()
     while not stop.is_set():
         moment = time.monotonic()
         try:
             with database.transaction() as connection:
-                sweep(
+                sweeper.sweep(
                     connection,
                     clock.now(),
-                    settings,
                     all_kinds=moment >= next_all_kinds,
                     judge_absence=may_judge_absence(intake, clock, settings),
                 )

@@ -112,14 +112,17 @@ def take_sweep_turn(connection: Connection) -> bool:
     return connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (_SWEEP_LOCK,)).fetchone() == (True,)
 
 
-def read_watched(connection: Connection, kinds: Sequence[str]) -> list[tuple[Device, DeviceState]]:
-    """Enabled devices of these kinds that were ever heard, with their states, not locked."""
+def read_watched(
+    connection: Connection, kinds: Sequence[str], after: UUID | None, limit: int
+) -> list[tuple[Device, DeviceState]]:
+    """Enabled devices of these kinds that were ever heard, with their states, not locked; by id, those behind `after`."""
     with connection.cursor(row_factory=class_row(Device)) as cursor:
         devices = cursor.execute(
             "SELECT d.id, d.code, d.kind, d.name, d.lon, d.lat, d.source_crs, d.cell_code, d.area_code, d.settings, d.enabled"
             " FROM device d JOIN device_state s ON s.device_id = d.id"
-            " WHERE d.enabled AND d.kind = ANY (%s) AND s.last_seen_at IS NOT NULL ORDER BY d.id",
-            (list(kinds),),
+            " WHERE d.enabled AND d.kind = ANY (%(kinds)s) AND s.last_seen_at IS NOT NULL"
+            " AND (%(after)s::uuid IS NULL OR d.id > %(after)s) ORDER BY d.id LIMIT %(limit)s",
+            {"kinds": list(kinds), "after": after, "limit": limit},
         ).fetchall()
     states = read_states(connection, [device.id for device in devices])
     return [(device, states[device.id]) for device in devices if device.id in states]

@@ -1,8 +1,9 @@
 """What happens without a message: rules about what did not come, devices that fell silent, checks that wait, housekeeping."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from devices.alarms import advance_time, is_heard, write_alarms
 from devices.model import Device, DeviceState
@@ -28,36 +29,39 @@ DEAD_LETTER_DAYS = 30
 _ANSWER_BEFORE_S = 5.0  # before a check expires
 
 
-def sweep(connection: Connection, now: datetime, settings: Settings, *, all_kinds: bool, judge_absence: bool) -> int:
-    """One round in the caller's transaction: timed rules, silent devices and waiting checks; alarms raised.
+class Sweeper:
+    """Goes round the devices, at most `slice_size` of them at a time, so that a large fleet makes no long transactions."""
 
-    `judge_absence` is False after a start or a reconnect, while what was missed may still be on its way: then nobody is
-    called silent. `all_kinds`: look also at kinds without timed rules, for those that went offline.
-    """
-    if not take_sweep_turn(connection):
-        return 0
-    raised = 0
-    if judge_absence:
+    def __init__(self, settings: Settings, slice_size: int = 1000) -> None:
+        self._timezone = settings.city.timezone
+        self._slice_size = slice_size
+        self._after: dict[bool, UUID | None] = {}
+
+    def sweep(self, connection: Connection, now: datetime, *, all_kinds: bool, judge_absence: bool) -> int:
+        """One round in the caller's transaction: timed rules, silent devices and waiting checks; alarms raised.
+
+        `judge_absence` is False after a start or a reconnect, while what was missed may still be on its way: then nobody
+        is called silent. `all_kinds`: look at kinds without timed rules too, for devices that went offline.
+        """
+        if not take_sweep_turn(connection):
+            return 0
+        raised = self._pass_time(connection, now, all_kinds) if judge_absence else 0
+        answer_checks(connection, now)
+        return raised
+
+    def _pass_time(self, connection: Connection, now: datetime, all_kinds: bool) -> int:
+        """Find whom time has changed without a lock, then lock those few and decide again."""
         kinds = [name for name, kind in KINDS.items() if all_kinds or any(rule.timed for rule in kind.rules)]
-        raised = _pass_time(connection, kinds, now, settings.city.timezone)
-    answer_checks(connection, now)
-    return raised
-
-
-def _pass_time(connection: Connection, kinds: Sequence[str], now: datetime, timezone: str) -> int:
-    """Find whom time has changed without a lock, then lock those few and decide again."""
-    moved = {
-        device.id: device
-        for device, state in read_watched(connection, kinds)
-        if _changes(device, state, now, timezone)
-    }
-    raised = 0
-    for device_id, before in lock_free_states(connection, moved).items():
-        device = moved[device_id]
-        advance = advance_time(KINDS[device.kind], device, before, now, timezone)
-        if advance.state != before:
-            raised += len(write_alarms(connection, device, before, advance, now))
-    return raised
+        watched = read_watched(connection, kinds, self._after.get(all_kinds), self._slice_size)
+        self._after[all_kinds] = watched[-1][0].id if len(watched) == self._slice_size else None
+        moved = {device.id: device for device, state in watched if _changes(device, state, now, self._timezone)}
+        raised = 0
+        for device_id, before in lock_free_states(connection, moved).items():
+            device = moved[device_id]
+            advance = advance_time(KINDS[device.kind], device, before, now, self._timezone)
+            if advance.state != before:
+                raised += len(write_alarms(connection, device, before, advance, now))
+        return raised
 
 
 def _changes(device: Device, state: DeviceState, now: datetime, timezone: str) -> bool:

@@ -214,7 +214,8 @@ class Crowd(Act):
     ) -> None:
         super().__init__(name, began_s)
         square = street.places["square"]
-        spots = scatter(square.polygon_m, count, rng, inset_m=0.45)
+        # People in a group turn so that they see each other: of a few ways to stand, the one that hides fewest.
+        spots = max((scatter(square.polygon_m, count, rng, inset_m=0.45) for _ in range(25)), key=_openness)
         way = long_line(street.places["pavement_path"], 22.0)
         self._members: list[tuple[int, Line, float, float]] = []
         for i, spot in enumerate(spots):
@@ -246,6 +247,13 @@ class Crowd(Act):
                 walk(street, name, line.end, facing, look, 0.0)
             going = True
         return going
+
+
+def _openness(spots: list[Point]) -> float:
+    """How far apart the spots are as seen from the camera, which stands over the origin: sum of the least angles."""
+    bearings = sorted(math.atan2(float(x), float(y)) for x, y in spots)
+    gaps = [b - a for a, b in zip(bearings, bearings[1:], strict=False)]
+    return sum(min(gap, 0.02) for gap in gaps)
 
 
 class Errand(Act):

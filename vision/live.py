@@ -96,6 +96,7 @@ class LiveCamera:
         self.watch.frozen_after_s = self.limits.frozen_limit_s
         restore(self.watch, saved)
         self._seq = 0
+        self._key_seq = 0
         self._began_at = now()
         self._judged_at: datetime | None = None
         self._saved_at = self._began_at
@@ -144,7 +145,8 @@ class LiveCamera:
         at = frame.received_at
         picture = frame.picture()
         self._judged_at = at
-        self._health = self.watch.judge(picture, at)
+        self._judge_key(frame)
+        self._health = self.watch.judge(picture, at, key=frame.key)
         if not self.watch.scene.zones:
             return False
         if self.watch.blind is not None:
@@ -156,6 +158,12 @@ class LiveCamera:
         self._raise(look, picture)
         self._feed_checks(look, picture, at)
         return True
+
+    def _judge_key(self, frame: Frame) -> None:
+        key = self.capture.newest_key()
+        if key is not None and self._key_seq < key.seq < frame.seq:
+            self.watch.judge_key(key.picture(), key.received_at)
+        self._key_seq = key.seq if key is not None else 0
 
     def _is_wanted(self, frame: Frame) -> bool:
         """Not every frame is converted: no more often than the detector could want."""

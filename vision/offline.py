@@ -91,11 +91,11 @@ def run_file(
     result = RunReport(source=_shown(source), model=str(detector.path))
     sink = output or sys.stdout
     started_at: datetime | None = None
-    for index, at, picture in _frames(source, settings, fps, max_s):
+    for index, at, key, picture in _frames(source, settings, fps, max_s):
         started_at = started_at or at
         result.frames = index + 1
         result.seconds = (at - started_at).total_seconds()
-        watch.judge(picture, at)
+        watch.judge(picture, at, key=key)
         if watch.blind is not None:
             continue
         look = watch.look(detector.detect(picture), at)
@@ -131,13 +131,13 @@ def describe(finding: Finding, started_at: datetime, snapshot: Path | None) -> d
 
 def _frames(
     source: str, settings: Settings, fps: float | None, max_s: float | None
-) -> Iterator[tuple[int, datetime, Picture]]:
+) -> Iterator[tuple[int, datetime, bool, Picture]]:
     if source.partition(":")[0] not in ("rtsp", "rtsps"):
         if "://" in source:
             check_camera_address(source, settings.camera.allowed_networks)  # says which schemes there are
         every_s = 0.0 if fps else 1 / FILE_FPS
         for frame in read_file(Path(source), fps=fps, every_s=every_s):
-            yield frame.index, FILE_EPOCH + timedelta(seconds=frame.at_s), frame.picture
+            yield frame.index, FILE_EPOCH + timedelta(seconds=frame.at_s), frame.key, frame.picture
             if max_s is not None and frame.at_s >= max_s:
                 return
         return
@@ -161,7 +161,7 @@ def _frames(
                     raise CaptureError(status.fault, status.text)
                 continue
             seq = frame_now.seq
-            yield index, frame_now.received_at, frame_now.picture()
+            yield index, frame_now.received_at, frame_now.key, frame_now.picture()
             index += 1
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from vision.health import Blindness, Health, HealthState, measure_health
+from vision.health import Blindness, Health, HealthState, measure_health, watch_repeats
 from vision.model import Detections, Finding, Picture, Track
 from vision.motion import MotionState, judge_motion, next_look_s, shrink
 from vision.rule import AnyRule, AnyZone
@@ -49,14 +49,18 @@ class Watch:
     doubt: Blindness | None = None
     frozen_after_s: float = FROZEN_AFTER_S
 
-    def judge(self, picture: Picture, now: datetime) -> Health:
+    def judge(self, picture: Picture, now: datetime, *, key: bool) -> Health:
         """Cheap figures of a picture, for every frame that is taken. Sets `blind` and `doubt`."""
         thumbnail = shrink(picture)
         self.motion, _ = judge_motion(self.motion, thumbnail, now)
-        self.health_state, health = measure_health(self.health_state, thumbnail, now)
+        self.health_state, health = measure_health(self.health_state, thumbnail, now, key=key)
         self.blind = health.blindness(self.frozen_after_s)
         self.doubt = health.doubt(self.frozen_after_s)
         return health
+
+    def judge_key(self, picture: Picture, now: datetime) -> None:
+        """A key frame between the pictures that are looked at: it tells whether the stream is frozen."""
+        self.health_state = watch_repeats(self.health_state, shrink(picture), now, key=True)
 
     def is_due(self, now: datetime, *, fps: float, idle_fps: float) -> bool:
         """Should the detector look now?"""

@@ -20,7 +20,7 @@ export default defineConfig({
       injectManifest: {
         // What the phone page needs without a network: not the wall, not the map engine, not the fonts.
         globPatterns: ['phone.html', 'phone.webmanifest', 'icons/*.png', 'assets/*.{js,css}'],
-        globIgnores: ['assets/wall-*', 'assets/map-*', 'assets/login-*', 'assets/maplibre*'],
+        globIgnores: ['assets/wall-*', 'assets/engine-*', 'assets/map-*', 'assets/login-*', 'assets/maplibre*'],
       },
     }),
   ],
@@ -32,7 +32,7 @@ export default defineConfig({
     rolldownOptions: {
       input: { login: here('./index.html'), wall: here('./wall.html'), phone: here('./phone.html') },
       output: {
-        codeSplitting: { groups: [{ name: 'map', test: /node_modules[\\/](maplibre-gl|@maplibre|@mapbox)/ }] },
+        codeSplitting: { groups: [{ name: 'vue', test: /node_modules[\\/](@vue|vue)[\\/]/ }, { name: 'map', test: /node_modules[\\/](maplibre-gl|@maplibre|@mapbox)/ }] },
       },
     },
   },

@@ -19,12 +19,22 @@ def import_grid(
     level: Annotated[Level, typer.Option(help="What its features are.")],
     crs: Annotated[str | None, typer.Option(help="EPSG:<n>, gcj02 or bd09; default: what the file says.")] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Mend broken outlines, and say what was changed.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Put them in place of what this level has now.")] = False,
 ) -> None:
     """Import areas, cells, components or background features: all of them or none."""
     from grid.importing import import_file
 
     with open_session() as session:
-        result = import_file(session.connection, file, level=level, crs=crs, repair=repair, now=session.now)
+        result = import_file(
+            session.connection,
+            file,
+            level=level,
+            crs=crs,
+            repair=repair,
+            replace_level=replace,
+            cell_code_digits=session.settings.city.cell_code_digits,
+            now=session.now,
+        )
     print(result)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -53,14 +54,17 @@ def run_demo(options: DemoOptions) -> int:
     rtsp_port, control_port = free_port(), free_port()
     with supervised(settings) as supervisor:
         _prepare(folder, options, rtsp_port)
-        supervisor.start_roles(("ingest", "dispatch", "vision"))
+        supervisor.start_roles(("ingest", "dispatch"))
         supervisor.add(Child(name="web", command=[sys.executable, "-m", "gridwarden.demo.web", str(control_port)]))
         _wait_for_web(supervisor, settings)
         report = options.report.absolute() if options.report else None
         city = Child(name="city", command=_city_command(options, settings, folder, rtsp_port, control_port, report))
+        city.start()
+        _wait_for_cameras(rtsp_port, city)
+        supervisor.start_roles(("vision",))  # last: cameras that are not there yet would rightly be reported as gone
         if options.headless:
             return _run_headless(supervisor, city)
-        supervisor.add(city)
+        supervisor.children.append(city)
         _announce(settings, changed, folder, options)
         supervisor.run()
     return 0
@@ -142,9 +146,19 @@ def _wait_for_web(supervisor: Supervisor, settings: Settings, timeout_s: float =
             time.sleep(0.2)
 
 
+def _wait_for_cameras(rtsp_port: int, city: Child, timeout_s: float = 30.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline and city.pid is not None:
+        try:
+            socket.create_connection(("127.0.0.1", rtsp_port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.2)
+    raise TimeoutError("the simulated cameras do not answer")
+
+
 def _run_headless(supervisor: Supervisor, city: Child) -> int:
-    """Tend the system until the city has ended; the city's exit status is the score's. The city is not started again."""
-    city.start()
+    """Tend the system until the city has ended; the city's exit status is the score's. A city that ends is not started again."""
     try:
         supervisor.run(until=lambda: city.pid is None)
     finally:

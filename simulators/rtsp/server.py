@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 METHODS = "OPTIONS, DESCRIBE, SETUP, PLAY, PAUSE, TEARDOWN, GET_PARAMETER, SET_PARAMETER"
 SLOW_CLIENT_BYTES = 1_000_000
 """A viewer over TCP with this much unsent is dropped: waiting for it would cost memory and show it the past."""
+SEND_BUFFER_BYTES = 262_144
 IDLE_CONNECTION_S = 30.0
 TRACK = "trackID=0"
 
@@ -180,6 +181,8 @@ class RtspServer:
         task = asyncio.current_task()
         assert task is not None
         self._connections.add(task)
+        # The system's own buffer would swallow megabytes before a slow viewer is noticed.
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         connection = Connection(self, reader, writer)
         try:
             await connection.run()

@@ -173,7 +173,13 @@ def open_incident(connection: Connection, area_code: str = STREET_A + "001", **m
 def put_device(connection: Connection, code: str, kind: str = "door_sensor", area_code: str = STREET_A + "001") -> UUID:
     """A registered device."""
     record = DeviceRecord(
-        code=code, kind=kind, name=f"门磁 {code}", lon=120.17, lat=30.28, cell_code=area_code + "001", area_code=area_code
+        code=code,
+        kind=kind,
+        name=f"门磁 {code}",
+        lon=120.17,
+        lat=30.28,
+        cell_code=area_code + "001",
+        area_code=area_code,
     )
     return add_device(connection, record, now()).id
 

@@ -56,7 +56,13 @@ def server(web_settings: Settings) -> Iterator[Server]:
 
 def put_camera(database: Database, url: str, code: str = "cam-1", street: str = STREET_A) -> str:
     record = DeviceRecord(
-        code=code, kind="camera", name="天水-07", lon=120.17, lat=30.28, cell_code=street + "001001", area_code=street + "001"
+        code=code,
+        kind="camera",
+        name="天水-07",
+        lon=120.17,
+        lat=30.28,
+        cell_code=street + "001001",
+        area_code=street + "001",
     )
     scene = {"zones": [{"name": "north kerb", "rule": "illegal_parking", "polygon": [[0, 0], [1, 0], [1, 1]]}]}
     with database.transaction() as connection:

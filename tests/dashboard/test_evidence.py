@@ -8,7 +8,8 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from dashboard.picture import PictureError, find_file, read_picture
@@ -71,11 +72,15 @@ def test_metadata_and_position_do_not_survive_and_the_picture_stands_upright(
     assert b"Exif" not in content and b"secret" not in content
     assert dict(Image.open(io.BytesIO(content)).getexif()) == {}
     with database.transaction() as connection:
-        row = connection.execute("SELECT detail ->> 'camera_time', created_by IS NOT NULL, sha256 FROM evidence").fetchone()
+        row = connection.execute(
+            "SELECT detail ->> 'camera_time', created_by IS NOT NULL, sha256 FROM evidence"
+        ).fetchone()
     assert row is not None and row[:2] == ("2026:11:20 08:00:00", True) and len(row[2]) == 32
 
 
-def test_a_file_that_is_a_picture_and_a_page_at_once_is_only_a_picture_afterwards(server: Server, sign_in: SignIn) -> None:
+def test_a_file_that_is_a_picture_and_a_page_at_once_is_only_a_picture_afterwards(
+    server: Server, sign_in: SignIn
+) -> None:
     client = sign_in()
     page = b"<script>alert(document.cookie)</script>"
     for content in (encode(draw()) + page, encode(draw(), comment=page)):
@@ -104,7 +109,7 @@ def test_what_is_no_picture_is_refused_and_leaves_nothing(
 ) -> None:
     answer = upload(sign_in(), content)
     assert answer.status_code == 422
-    assert answer.json()["code"] in {code, "picture_format" if code == "not_a_picture" else code}
+    assert answer.json()["code"] == code
     assert not list(server.settings.evidence_dir.rglob("*.jpg"))
     with database.transaction() as connection:
         assert connection.execute("SELECT count(*) FROM evidence").fetchone() == (0,)
@@ -121,12 +126,16 @@ def test_a_file_beyond_the_limit_is_refused_whether_it_says_so_or_not(server: Se
             yield b"x" * 1_000
         yield b"\r\n--b--\r\n"
 
-    answer = client.post("/api/v1/evidence", content=stream(), headers={"Content-Type": "multipart/form-data; boundary=b"})
+    answer = client.post(
+        "/api/v1/evidence", content=stream(), headers={"Content-Type": "multipart/form-data; boundary=b"}
+    )
     assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "WEBP", "MPO"])
-def test_png_webp_and_the_double_pictures_of_phones_are_taken(server: Server, sign_in: SignIn, file_format: str) -> None:
+def test_png_webp_and_the_double_pictures_of_phones_are_taken(
+    server: Server, sign_in: SignIn, file_format: str
+) -> None:
     assert upload(sign_in(), encode(draw(), file_format)).status_code == 201
 
 

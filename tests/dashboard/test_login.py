@@ -10,7 +10,8 @@ from dashboard.auth import TRIES_PER_ADDRESS, TRIES_PER_NAME
 from dashboard.password import WeakPassword, hash_password, verify_password
 from dashboard.users import UserError, add_user, find_user, make_login_link, set_disabled, set_password, set_roles
 from kernel.db import Database
-from tests.dashboard.conftest import PASSWORD, Server, SignIn, now
+from kernel.settings import Settings
+from tests.dashboard.conftest import PASSWORD, Server, SignIn, now, serve
 
 
 def add(database: Database, name: str = "lin", password: str | None = PASSWORD, **more: object) -> None:
@@ -49,7 +50,12 @@ def test_wrong_name_wrong_password_and_disabled_people_hear_the_same(server: Ser
     with database.transaction() as connection:
         set_disabled(connection, find_user(connection, "zhao"), True, now())
     client = server.client()
-    answers = [log_in(client, "lin", "wrong password"), log_in(client, "nobody"), log_in(client, "wang"), log_in(client, "zhao")]
+    answers = [
+        log_in(client, "lin", "wrong password"),
+        log_in(client, "nobody"),
+        log_in(client, "wang"),
+        log_in(client, "zhao"),
+    ]
     assert {answer.status_code for answer in answers} == {401}
     assert {answer.text for answer in answers} == {answers[0].text}
     assert answers[0].headers["content-type"] == "application/problem+json"
@@ -60,7 +66,11 @@ def test_an_unknown_name_costs_a_hash_too(monkeypatch: pytest.MonkeyPatch) -> No
     from dashboard import password
 
     verified: list[str] = []
-    hasher = type("Hasher", (), {"verify": lambda self, stored, given: verified.append(stored) or True, "hash": lambda self, p: "dummy"})
+    hasher = type(
+        "Hasher",
+        (),
+        {"verify": lambda self, stored, given: verified.append(stored) or True, "hash": lambda self, p: "dummy"},
+    )
     monkeypatch.setattr(password, "_HASHER", hasher())
     password._dummy.cache_clear()
     assert verify_password(None, "anything") is False
@@ -116,9 +126,13 @@ def test_guessing_is_throttled_and_locks_nobody_else_out(server: Server, databas
     statuses = [log_in(guesser, password=f"guess number {n}").status_code for n in range(TRIES_PER_NAME + 2)]
     assert statuses == [401] * TRIES_PER_NAME + [429, 429]
     refused = log_in(guesser)
-    assert refused.status_code == 429 and int(refused.headers["retry-after"]) > 0  # the right password does not help either
+    assert (
+        refused.status_code == 429 and int(refused.headers["retry-after"]) > 0
+    )  # the right password does not help either
     assert log_in(guesser, "wang").status_code == 200  # another name from there
-    assert log_in(server.client(**{"X-Forwarded-For": "203.0.113.8"})).status_code == 200  # the same name from elsewhere
+    assert (
+        log_in(server.client(**{"X-Forwarded-For": "203.0.113.8"})).status_code == 200
+    )  # the same name from elsewhere
 
 
 def test_guesses_at_the_same_moment_are_counted_too(server: Server, database: Database) -> None:
@@ -143,7 +157,8 @@ def test_one_address_cannot_try_many_names_without_end(server: Server, database:
     with database.transaction() as connection:
         for n in range(TRIES_PER_ADDRESS):
             connection.execute(
-                "INSERT INTO login_attempt (address, name, attempted_at) VALUES ('203.0.113.10', %s, %s)", (f"n{n}", now())
+                "INSERT INTO login_attempt (address, name, attempted_at) VALUES ('203.0.113.10', %s, %s)",
+                (f"n{n}", now()),
             )
     assert log_in(server.client(**{"X-Forwarded-For": "203.0.113.10"}), "someone").status_code == 429
 
@@ -215,7 +230,8 @@ def test_roles_decide_what_a_person_may_read(server: Server, database: Database,
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"name": ""}, {"name": "a\x00b"}, {"roles": []}, {"roles": ["king"]}, {"scope": "Hangzhou"}, {"scope": ""}]
+    "wrong",
+    [{"name": ""}, {"name": "a\x00b"}, {"roles": []}, {"roles": ["king"]}, {"scope": "Hangzhou"}, {"scope": ""}],
 )
 def test_people_who_make_no_sense_are_not_added(database: Database, wrong: dict[str, object]) -> None:
     with database.transaction() as connection, pytest.raises(UserError):
@@ -230,3 +246,15 @@ def test_a_name_is_given_once_and_the_transaction_goes_on(database: Database) ->
         add_user(connection, name="wang", roles=["operator"], scope="330105012, 330105013", now=now())
         row = connection.execute("SELECT scope FROM app_user WHERE name = 'wang'").fetchone()
     assert row == ("330105012,330105013",)
+
+
+def test_behind_https_the_cookie_is_secure_and_the_public_address_is_an_own_origin(
+    web_settings: Settings, database: Database
+) -> None:
+    add(database)
+    public = web_settings.web.model_copy(update={"public_url": "https://gridwarden.example/"})
+    with serve(web_settings.model_copy(update={"web": public})) as running:
+        answer = log_in(running.client(Origin="https://gridwarden.example"))
+        foreign = log_in(running.client(Origin="https://gridwarden.example.evil.example"))
+    assert "Secure" in answer.headers["set-cookie"] and foreign.status_code == 403
+    assert "wss://gridwarden.example" in answer.headers["content-security-policy"]

@@ -66,6 +66,17 @@ def test_a_worse_report_makes_the_incident_more_urgent_and_a_milder_one_does_not
     assert city.incident()["severity"] == 1
 
 
+def test_the_cover_is_the_picture_of_the_newest_report_that_has_one(city: City) -> None:
+    person = city.add_person("甲")
+    first, second = city.add_photo(person, "snapshot"), city.add_photo(person, "snapshot")
+    covers = []
+    for pictures in ((), (first,), (second, first), ()):
+        city.report(evidence_ids=pictures)
+        city.take()
+        covers.append(city.incident()["cover"])
+    assert covers == [None, str(first), str(second), str(second)]
+
+
 def test_cell_and_area_are_the_position_s_and_not_the_report_s(city: City) -> None:
     lon, lat = cell_centre(2, 1)
     report_id = city.report(position=(lon + 0.0004, lat - 0.0004))

@@ -18,7 +18,7 @@ from tests.dispatch.build import City, cell_centre
 class Phone:
     """A channel that remembers; `answer` is what becomes of each attempt."""
 
-    answer: Delivery = Delivery(sent=True)
+    answer: Delivery = field(default_factory=lambda: Delivery(sent=True))
     told: list[Push] = field(default_factory=list)
     subscriptions: list[Subscription] = field(default_factory=list)
     name: str = "web_push"

@@ -39,7 +39,10 @@ class System:
         """Process id of one child: postgres, broker, ingest, dispatch, vision or web."""
         marks = {"postgres": "/postgres", "broker": "mosquitto"}
         for process in psutil.Process(self.supervisor.pid).children():
-            command = process.cmdline()
+            try:
+                command = process.cmdline()
+            except psutil.Error:  # gone, or dead and not yet collected
+                continue
             if command and ((name in marks and marks[name] in command[0]) or command[-2:] == ["gridwarden.role", name]):
                 return process.pid
         return None

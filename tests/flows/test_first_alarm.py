@@ -17,8 +17,8 @@ from tests.flows.conftest import ROOT, System, wait_until
 
 @pytest.fixture(scope="module")
 def operator(system: System) -> Iterator[httpx.Client]:
-    """An operator who logged in by a one-time link."""
-    added = system.run("user", "add", "operator-1", "--role", "operator")
+    """An operator and engineer who logged in by a one-time link."""
+    added = system.run("user", "add", "operator-1", "--role", "operator", "--role", "engineer")
     assert added.returncode == 0, added.stderr
     token = re.search(r"#(\S+)", added.stdout)
     assert token is not None

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grid.code import CodeError, cell_code, check_code, number_cells, parent_code, parent_level
@@ -75,6 +75,7 @@ def test_cells_are_numbered_west_to_east_then_north_to_south() -> None:
     assert number_cells(raster[::-1]).tolist() == [9, 8, 7, 6, 5, 4, 3, 2, 1]
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(
     shifts=st.lists(st.tuples(st.floats(-24, 24), st.floats(-24, 24)), min_size=30, max_size=30),
     order=st.permutations(range(30)),
@@ -85,6 +86,7 @@ def test_uneven_cells_keep_the_order_of_their_rows(shifts: list[tuple[float, flo
     assert [int(number) for number in numbers] == [index + 1 for index in order]
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(points=st.lists(st.tuples(st.floats(-2_000, 2_000), st.floats(-2_000, 2_000)), max_size=60))
 def test_every_cell_gets_one_number_of_its_own(points: list[tuple[float, float]]) -> None:
     numbers = number_cells(np.array(points, dtype=np.float64).reshape(-1, 2))

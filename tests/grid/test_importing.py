@@ -203,7 +203,7 @@ def test_problems_of_many_rows_are_told_together_and_nothing_is_stored(connectio
         (8, ProblemKind.SWAPPED),
     ]
     with pytest.raises(
-        ImportRefusedError, match=r"nothing was imported, 7 problems in 9 rows\n  row 1: it has no code"
+        ImportRefusedError, match=r"nothing was imported; problems: 7, rows: 9\n  row 1: it has no code"
     ):
         import_file(connection, write(frame, "bad.geojson"), level="cell", now=NOW)
 

@@ -1,6 +1,7 @@
 """Locating positions: the fast way agrees with looking at every cell, on borders and corners too."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
@@ -88,6 +89,15 @@ def test_every_way_of_asking_agrees_with_looking_at_every_cell(cells: list[GridC
     few = locator.locate_many(points[:500])
     assert few == many[:500]
     assert 500 < sum(code is None for code in expected) < 5_000
+
+
+def test_threads_share_a_locator(cells: list[GridCell]) -> None:
+    points = draw_points(cells, np.random.default_rng(6), 4_000)
+    expected = Locator(cells).locate_indices(points).tolist()
+    fresh = Locator(cells)
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(fresh.locate_indices, [points] * 8))
+    assert all(one.tolist() == expected for one in found)
 
 
 def test_a_corner_of_four_cells_belongs_to_the_lowest_code_whatever_the_order_they_come_in() -> None:

@@ -11,7 +11,7 @@ import pytest
 from devices.model import Device
 from devices.store import DeviceRecord, add_device, read_state, set_device_enabled
 from ingest.store import drop_readings, ensure_partitions
-from ingest.sweep import keep_house, sweep
+from ingest.sweep import Sweeper, keep_house
 from kernel.db import Connection, Database
 from kernel.ids import new_id
 from kernel.settings import Settings
@@ -23,7 +23,7 @@ DOOR = {"care": True, "silent_span_s": 60, "day_start": "00:00", "day_end": "00:
 
 def pass_time(database: Database, settings: Settings, seconds: float, *, judge_absence: bool = True) -> int:
     with database.transaction() as connection:
-        return sweep(connection, at(seconds), settings, all_kinds=True, judge_absence=judge_absence)
+        return Sweeper(settings).sweep(connection, at(seconds), all_kinds=True, judge_absence=judge_absence)
 
 
 def status_of(database: Database, device: Device) -> str:
@@ -77,8 +77,21 @@ def test_of_two_sweepers_one_sweeps(database: Database, settings: Settings) -> N
     register(database, "D1", "door_sensor", **DOOR)
     take(database, settings, message("door_sensor", "D1", "event", NOW, "o1", open=True))
     with database.transaction() as first, database.transaction() as second:
-        assert sweep(first, at(61), settings, all_kinds=True, judge_absence=True) == 1
-        assert sweep(second, at(61), settings, all_kinds=True, judge_absence=True) == 0
+        assert Sweeper(settings).sweep(first, at(61), all_kinds=True, judge_absence=True) == 1
+        assert Sweeper(settings).sweep(second, at(61), all_kinds=True, judge_absence=True) == 0
+
+
+def test_a_large_fleet_is_gone_round_in_slices(database: Database, settings: Settings) -> None:
+    for number in range(7):
+        register(database, f"R{number}", "river_sluice", offline_after_s=30)
+        take(database, settings, message("river_sluice", f"R{number}", "telemetry", NOW, "l", level_m=1.0))
+    sweeper = Sweeper(settings, slice_size=3)
+    offline = []
+    for _ in range(4):
+        with database.transaction() as connection:
+            sweeper.sweep(connection, at(60), all_kinds=True, judge_absence=True)
+        offline.append(rows(database, "SELECT count(*) FROM device_state WHERE status = 'offline'")[0][0])
+    assert offline == [3, 6, 7, 7]
 
 
 # ---------------------------------------------------------------- checks

@@ -17,7 +17,7 @@ from kernel.types import LonLat
 from simulators.district import FILES, District, SiteKind, distance_m, make_district, read_district, write_district
 from simulators.district.plan import STREETS
 
-SEEDS = (0, 2026, 999_999_999)
+SEEDS = (0, 999_999_999)
 METRES = np.array([96_195.0, 110_858.0])
 REAL_STREETS = {
     "330105012": "天水街道", "330105013": "武林街道", "330105014": "长庆街道", "330105015": "潮鸣街道",
@@ -55,7 +55,7 @@ def test_cells_are_about_a_hectare_and_not_too_many(made: tuple[District, Path])
     sizes = np.array([shape.area * METRES.prod() for _, shape in read(folder, "cell")])
     assert 2_500 < len(sizes) < 4_000
     assert 9_500 < np.median(sizes) < 10_500
-    assert 3_500 < sizes.min() and sizes.max() < 25_000
+    assert sizes.min() > 3_500 and sizes.max() < 25_000
     assert np.mean((sizes > 7_000) & (sizes < 14_000)) > 0.9
 
 
@@ -80,7 +80,7 @@ def test_streets_are_the_eight_real_ones_where_they_are(made: tuple[District, Pa
     streets = {properties["code"]: (properties["name"], shape) for properties, shape in read(folder, "street")}
     assert {code: name for code, (name, _) in streets.items()} == REAL_STREETS
     west, south, east, north = shapely.total_bounds([shape for _, shape in streets.values()])
-    assert 120.15 < west and east < 120.205 and 30.255 < south and north < 30.348
+    assert west > 120.15 and east < 120.205 and south > 30.255 and north < 30.348
     for code, lon, lat in [("330105012", 120.1636, 30.2720), ("330105017", 120.1770, 30.2860)]:  # 武林广场, 打铁关
         assert streets[code][1].contains(shapely.Point(lon, lat))
 
@@ -204,13 +204,14 @@ def test_a_draw_of_sites_gives_each_a_cell_of_its_own_near_where_it_is_wanted() 
     assert district.site(SiteKind.KERB, random.Random(4), street_code="330105019").cell_code.startswith("330105019")
 
 
-def test_the_same_seed_writes_the_same_bytes_and_another_seed_does_not(tmp_path: Path) -> None:
-    for folder, seed in (("one", 5), ("again", 5), ("other", 6)):
-        write_district(tmp_path / folder, seed)
+def test_the_same_seed_writes_the_same_bytes_and_another_seed_does_not(
+    made: tuple[District, Path], tmp_path: Path
+) -> None:
+    _, folder = made
+    again = write_district(tmp_path, SEEDS[0])
     for name in (*FILES.values(), "sites.json"):
-        written = (tmp_path / "one" / name).read_bytes()
-        assert written == (tmp_path / "again" / name).read_bytes()
-        assert written != (tmp_path / "other" / name).read_bytes()
+        same = (folder / name).read_bytes() == (tmp_path / name).read_bytes()
+        assert same == (made[0].seed == again.seed)
 
 
 def test_a_district_read_back_is_the_one_that_was_written(made: tuple[District, Path]) -> None:

@@ -43,6 +43,18 @@ async function enter(seat, token) {
   return (await fetch('/api/v1/me', { headers: { 'X-Seat': seat } })).ok // a reload: the session is still there
 }
 
+// Chinese without a Chinese font on the machine: the slices that the pages use, fetched as their characters are needed.
+async function addFonts() {
+  const answer = await fetch('/fonts/unicode.json')
+  if (!answer.ok) return
+  for (const [slice, range] of Object.entries(await answer.json())) {
+    const number = slice.replace(/[^0-9]/g, '')
+    const file = number ? `noto-sans-sc-${number}-400-normal.woff2` : `noto-sans-sc-${slice}-400-normal.woff2`
+    document.fonts.add(new FontFace('Noto Sans SC', `url(/fonts/${file})`, { unicodeRange: range }))
+  }
+}
+addFonts()
+
 for (const action of actions) {
   const button = document.createElement('button')
   button.type = 'button'

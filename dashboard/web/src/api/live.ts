@@ -130,6 +130,8 @@ export class LiveSocket {
     this.failures = 0
     this.setLink('live')
     if (message.type === 'snapshot') this.seq = message.seq
+    // A ping says up to which number all is known: nothing in between was for this page.
+    if (message.type === 'ping' && this.seq !== null) this.seq = Math.max(this.seq, message.seq ?? 0)
     if (message.type === 'delta') {
       if (this.seq !== null && message.seq <= this.seq) return
       this.seq = message.seq

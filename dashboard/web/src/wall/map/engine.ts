@@ -1,4 +1,4 @@
-import maplibre, { Map as Engine, NavigationControl, ScaleControl, setWorkerUrl } from 'maplibre-gl'
+import { Map as Engine, NavigationControl, ScaleControl, setWorkerUrl } from 'maplibre-gl'
 import workerUrl from 'maplibre-gl/dist/maplibre-gl-worker.mjs?url'
 import 'maplibre-gl/dist/maplibre-gl.css'
 import type { StyleSpecification } from 'maplibre-gl'
@@ -87,7 +87,7 @@ function startView(scene: Scene): { bounds: [number, number, number, number] } |
 
 /** Throws when this browser cannot draw with WebGL. */
 export async function openMap(container: HTMLElement, hooks: MapHooks): Promise<MapDesk> {
-  const map = new maplibre.Map({
+  const map = new Engine({
     container,
     style: await makeStyle(hooks.scene()),
     ...startView(hooks.scene()),
