@@ -90,7 +90,11 @@ def run_rules(
             rule_state=rule_state,
             alarms=[],
             active=active,
-            failures=[RuleFailure(rule="settings", error=f"{error.error_count()} settings do not fit: {error.errors()[0]['msg']}")],
+            failures=[
+                RuleFailure(
+                    rule="settings", error=f"{error.error_count()} settings do not fit: {error.errors()[0]['msg']}"
+                )
+            ],
         )
     for rule in kind.rules:
         if message is None and not rule.timed:

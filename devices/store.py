@@ -180,7 +180,8 @@ def read_devices(connection: Connection, kind: str | None = None) -> list[Device
     """All devices, or those of one kind, by code."""
     with connection.cursor(row_factory=class_row(Device)) as cursor:
         return cursor.execute(
-            f"SELECT {_COLUMNS} FROM device WHERE %(kind)s::text IS NULL OR kind = %(kind)s ORDER BY code", {"kind": kind}
+            f"SELECT {_COLUMNS} FROM device WHERE %(kind)s::text IS NULL OR kind = %(kind)s ORDER BY code",
+            {"kind": kind},
         ).fetchall()
 
 

@@ -153,9 +153,7 @@ def clean_detail(text: str) -> str:
 
 def _read_document(raw: Raw, limits: IngestSettings) -> dict[str, Any]:
     if raw.payload_bytes > limits.max_payload_bytes:
-        raise _RefusedError(
-            Reason.TOO_LARGE, f"{raw.payload_bytes} bytes, {limits.max_payload_bytes} are allowed"
-        )
+        raise _RefusedError(Reason.TOO_LARGE, f"{raw.payload_bytes} bytes, {limits.max_payload_bytes} are allowed")
     if measure_depth(raw.payload) > limits.max_depth:
         raise _RefusedError(Reason.TOO_DEEP, f"nested deeper than {limits.max_depth}")
     try:
@@ -208,9 +206,7 @@ def _read_id(document: Mapping[str, Any]) -> str | None:
     return value if isinstance(value, str) and _ID.fullmatch(value) else None
 
 
-def _read_message(
-    document: dict[str, Any], kind: DeviceKind, topic_kind: TopicKind, received_at: datetime
-) -> Message:
+def _read_message(document: dict[str, Any], kind: DeviceKind, topic_kind: TopicKind, received_at: datetime) -> Message:
     version = document.get("v")
     if type(version) is not int:  # True equals 1, and 1.0 does too
         raise _RefusedError(Reason.BAD_ENVELOPE, "v: the integer 1 is wanted")
@@ -237,7 +233,8 @@ def _check_date(message: Message, limits: IngestSettings) -> None:
     ahead = message.measured_at - message.received_at
     if ahead > timedelta(seconds=limits.future_tolerance_s):
         raise _RefusedError(
-            Reason.FUTURE_DATED, f"dated {ahead.total_seconds():.0f} s ahead, {limits.future_tolerance_s:.0f} s are allowed"
+            Reason.FUTURE_DATED,
+            f"dated {ahead.total_seconds():.0f} s ahead, {limits.future_tolerance_s:.0f} s are allowed",
         )
     if -ahead > timedelta(days=limits.past_tolerance_days):
         raise _RefusedError(

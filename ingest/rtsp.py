@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 import random
+import socket
 import threading
 import time
 from collections import deque
@@ -26,7 +27,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from ingest.address import AddressError, AddressFault, check_camera_address, hide_password
+from ingest.address import AddressError, AddressFault, CameraAddress, check_camera_address, hide_password
 
 log = logging.getLogger(__name__)
 
@@ -281,9 +282,14 @@ class Capture:
             "fpsprobesize": "0",
             "max_delay": "200000",
         }
-        container = av.open(
-            address.url, options=options, timeout=(self._open_timeout_s, self._read_timeout_s), format="rtsp"
-        )
+        began_s = time.monotonic()
+        try:
+            container = av.open(
+                address.url, options=options, timeout=(self._open_timeout_s, self._read_timeout_s), format="rtsp"
+            )
+        except av.error.InvalidDataError:
+            # the library says this of silence too, and of whatever is no RTSP
+            raise self._explain_nonsense(address, time.monotonic() - began_s) from None
         try:
             stream = _video_stream(container, self.shown)
             stream.codec_context.thread_count = 1
@@ -298,6 +304,13 @@ class Capture:
                     self._keep(attempt, frame)
         finally:
             container.close()
+
+    def _explain_nonsense(self, address: CameraAddress, spent_s: float) -> CaptureError:
+        if address.url.startswith("rtsp:") and is_other_protocol(address.ip, address.port, timeout_s=1.0):
+            return CaptureError(CaptureFault.NOT_VIDEO, f"{self.shown}: not a video: what answers there speaks no RTSP")
+        if spent_s >= 0.9 * self._open_timeout_s:
+            return CaptureError(CaptureFault.TIMED_OUT, f"{self.shown}: timed out: no answer for {spent_s:.1f} s")
+        return CaptureError(CaptureFault.NOT_VIDEO, f"{self.shown}: not a video: what comes cannot be read as one")
 
     def _keep(self, attempt: _Attempt, video_frame: VideoFrame) -> None:
         now, now_s = self._now(), time.monotonic()
@@ -387,6 +400,17 @@ def probe(
             if status.fault is not None:
                 raise CaptureError(status.fault, status.text)
     raise CaptureError(CaptureFault.TIMED_OUT, f"{capture.shown}: no frame within {timeout_s:.0f} s")
+
+
+def is_other_protocol(ip: str, port: int, *, timeout_s: float) -> bool:
+    """True when something answers there at once, but not in RTSP: a web page, a broker."""
+    try:
+        with socket.create_connection((ip, port), timeout=timeout_s) as connection:
+            connection.sendall(b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n")
+            begin = connection.recv(5)
+    except OSError:
+        return False
+    return begin != b"RTSP/"[: len(begin)] or not begin
 
 
 def explain(error: Exception, shown: str) -> CaptureError:

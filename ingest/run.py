@@ -32,9 +32,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
             log.info("left", extra={"taken": intake.counts.taken, "dead": intake.counts.dead})
 
 
-def _sweep_until(
-    stop: threading.Event, settings: Settings, database: Database, clock: Clock, intake: Intake
-) -> None:
+def _sweep_until(stop: threading.Event, settings: Settings, database: Database, clock: Clock, intake: Intake) -> None:
     sweeper = Sweeper(settings)
     next_house = next_all_kinds = time.monotonic()
     while not stop.is_set():

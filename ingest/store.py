@@ -77,7 +77,9 @@ def copy_readings(connection: Connection, readings: Sequence[Reading]) -> None:
         return
     with (
         connection.cursor() as cursor,
-        cursor.copy("COPY reading (device_id, metric, value, measured_at, received_at) FROM STDIN (FORMAT BINARY)") as copy,
+        cursor.copy(
+            "COPY reading (device_id, metric, value, measured_at, received_at) FROM STDIN (FORMAT BINARY)"
+        ) as copy,
     ):
         copy.set_types(["uuid", "text", "float8", "timestamptz", "timestamptz"])
         for r in readings:

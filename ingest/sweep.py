@@ -82,9 +82,7 @@ def answer_checks(connection: Connection, now: datetime) -> int:
     return answered
 
 
-def judge_check(
-    check: CheckRequest, device: Device, state: DeviceState, now: datetime
-) -> tuple[Verdict, str] | None:
+def judge_check(check: CheckRequest, device: Device, state: DeviceState, now: datetime) -> tuple[Verdict, str] | None:
     """What the sensor says about its own alarm; None: wait for a message measured after the question was asked.
 
     Just before the question expires the last known state decides, if the device is heard at all. A device that is
@@ -99,7 +97,10 @@ def judge_check(
         return Verdict.INCONCLUSIVE, "the device is silent"
     if check.rule in state.alarms:
         return Verdict.NOT_CLEAR, "the alarm is still active"
-    return Verdict.CLEAR, "the alarm has recovered" if fresh else "the alarm had recovered before; no newer message came"
+    return (
+        Verdict.CLEAR,
+        "the alarm has recovered" if fresh else "the alarm had recovered before; no newer message came",
+    )
 
 
 def keep_house(database: Database, now: datetime, settings: Settings, stopping: Callable[[], bool]) -> None:
@@ -123,5 +124,10 @@ def keep_house(database: Database, now: datetime, settings: Settings, stopping: 
     if made or dropped or forgotten or letters:
         log.info(
             "kept house",
-            extra={"partitions_made": made, "partitions_dropped": dropped, "messages": forgotten, "dead_letters": letters},
+            extra={
+                "partitions_made": made,
+                "partitions_dropped": dropped,
+                "messages": forgotten,
+                "dead_letters": letters,
+            },
         )

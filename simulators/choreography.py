@@ -215,7 +215,7 @@ class Crowd(Act):
         super().__init__(name, began_s)
         square = street.places["square"]
         # People in a group turn so that they see each other: of a few ways to stand, the one that hides fewest.
-        spots = max((scatter(square.polygon_m, count, rng, inset_m=0.45) for _ in range(25)), key=_openness)
+        spots = max((scatter(square.polygon_m, count, rng, inset_m=0.45) for _ in range(8)), key=_openness)
         way = long_line(street.places["pavement_path"], 22.0)
         self._members: list[tuple[int, Line, float, float]] = []
         for i, spot in enumerate(spots):

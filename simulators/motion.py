@@ -97,7 +97,7 @@ def scatter(polygon_m: Point, count: int, rng: random.Random, *, inset_m: float)
         for _ in range(400):
             s, t = rng.uniform(inset_m, width - inset_m) / width, rng.uniform(inset_m, depth - inset_m) / depth
             spot = a + (b - a) * s + (d - a) * t
-            if all(np.hypot(*(spot - other)) >= apart_m for other in best):
+            if all(math.hypot(spot[0] - other[0], spot[1] - other[1]) >= apart_m for other in best):
                 best.append(spot)
             if len(best) == count:
                 break

@@ -83,9 +83,11 @@ def _write(
     left_px = margin_px * 3 + lettering.width(title, size_px)
     right_px = width_px - margin_px - lettering.width(time, size_px)
     lettering.draw(canvas, (right_px, base_px), time, size_px, INK)
-    place = lettering.drawable(caption.place)
-    while place and left_px + lettering.width(place, size_px) > right_px - margin_px:
-        place = place[:-1]
+    place = ""
+    for letter in lettering.drawable(caption.place):
+        if left_px + lettering.width(place + letter, size_px) > right_px - margin_px:
+            break
+        place += letter
     lettering.draw(canvas, (left_px, base_px), place, size_px, INK)
 
 

@@ -26,8 +26,8 @@ class Lettering:
     """Draws text with the slices in `font_dir` (the files beside unicode.json, or in its folder `files`)."""
 
     def __init__(self, font_dir: Path) -> None:
-        self._slices = _read_slices(font_dir)
-        if not self._slices:
+        self._slice_of = _read_slices(font_dir)
+        if not self._slice_of:
             log.warning("no Chinese font in %s: texts on pictures will be English only", font_dir)
 
     @property
@@ -37,9 +37,9 @@ class Lettering:
 
     def covers(self, text: str) -> bool:
         """True when every character of the text can be drawn; without the font, printable ASCII can."""
-        if not self._slices:
+        if not self._slice_of:
             return all(" " <= letter <= "~" for letter in text)
-        return all(self._slice_of(letter) is not None for letter in text)
+        return all(ord(letter) in self._slice_of for letter in text)
 
     def drawable(self, text: str) -> str:
         """The text without what cannot be drawn: never boxes in place of characters."""
@@ -59,19 +59,12 @@ class Lettering:
             canvas.text((x, y), part, font=font, fill=fill, anchor="ls")
             x += font.getlength(part)
 
-    def _slice_of(self, letter: str) -> Path | None:
-        code = ord(letter)
-        for ranges, path in self._slices:
-            if any(low <= code <= high for low, high in ranges):
-                return path
-        return None
-
     def _runs(self, text: str, size_px: int) -> list[tuple[Font, str]]:
-        if not self._slices:
+        if not self._slice_of:
             return [(_load_plain(size_px), text)] if text else []
         runs: list[tuple[Path, str]] = []
         for letter in text:
-            path = self._slice_of(letter)
+            path = self._slice_of.get(ord(letter))
             if path is None:
                 continue
             if runs and runs[-1][0] == path:
@@ -81,20 +74,22 @@ class Lettering:
         return [(_load(path, size_px), part) for path, part in runs]
 
 
-def _read_slices(font_dir: Path) -> list[tuple[tuple[tuple[int, int], ...], Path]]:
-    listing = font_dir / "unicode.json"
+def _read_slices(font_dir: Path) -> dict[int, Path]:
+    """Code point to the file that has it; about 20,000 of them."""
     try:
-        names = json.loads(listing.read_text(encoding="utf-8"))
+        names = json.loads((font_dir / "unicode.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return []
-    found: list[tuple[tuple[tuple[int, int], ...], Path]] = []
+        return {}
+    found: dict[int, Path] = {}
     # Latin first: most letters are its, and it has the figures
     for name, text in sorted(names.items(), key=lambda item: item[0] != "latin"):
         file_name = f"{_FAMILY}-{name.strip('[]')}-400-normal.woff2"
         path = next((one for one in (font_dir / file_name, font_dir / "files" / file_name) if one.is_file()), None)
-        ranges = tuple((int(match[1], 16), int(match[2] or match[1], 16)) for match in _RANGE.finditer(str(text)))
-        if path is not None and ranges:
-            found.append((ranges, path))
+        if path is None:
+            continue
+        for match in _RANGE.finditer(str(text)):
+            for code in range(int(match[1], 16), int(match[2] or match[1], 16) + 1):
+                found.setdefault(code, path)
     return found
 
 

@@ -38,7 +38,9 @@ class CameraPayload(Payload):
     fps: float | None = Field(default=None, ge=0, le=1000)
     luma: float | None = Field(default=None, ge=0, le=255)
     contrast: float | None = Field(default=None, ge=0, le=255)
-    frozen_s: float | None = Field(default=None, ge=0, description="frames come, the picture has not changed for so long")
+    frozen_s: float | None = Field(
+        default=None, ge=0, description="frames come, the picture has not changed for so long"
+    )
 
 
 class CameraEvent(Payload):

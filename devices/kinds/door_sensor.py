@@ -155,7 +155,11 @@ def step_night(
         return state, []
     at = message.measured_at
     opening = message.payload.open and message.topic_kind is TopicKind.EVENT
-    if not opening or at in openings or find_window_start(at, settings.night_start, settings.night_end, timezone) is None:
+    if (
+        not opening
+        or at in openings
+        or find_window_start(at, settings.night_start, settings.night_end, timezone) is None
+    ):
         return state, []
     newest_at = max([at, *openings])
     span = timedelta(seconds=settings.night_span_s)

@@ -65,7 +65,9 @@ class ParkingGateEvent(ParkingGatePayload):
     entered_at: Instant | None = None
     left_at: Instant | None = None
     fee_fen: int | None = Field(default=None, ge=0, le=10**9, description="分")
-    payment: Literal["none", "paid", "deferred", "unpaid"] | None = Field(default=None, description="deferred: 先离场后付费")
+    payment: Literal["none", "paid", "deferred", "unpaid"] | None = Field(
+        default=None, description="deferred: 先离场后付费"
+    )
 
 
 class ParkingGateSettings(DeviceSettings):

@@ -56,7 +56,9 @@ class RiverSluiceSettings(DeviceSettings):
     offline_after_s: float = Field(default=900.0, gt=0)
     level_limit_m: float = Field(default=2.5, ge=-20, le=9000, description="alarm above this level / 警戒水位")
     hysteresis_m: float = Field(default=0.1, ge=0, description="over when so far below the limit")
-    hold_s: float = Field(default=0.0, ge=0, description="above for so long, by at least two readings, before the alarm")
+    hold_s: float = Field(
+        default=0.0, ge=0, description="above for so long, by at least two readings, before the alarm"
+    )
     clear_hold_s: float = Field(default=0.0, ge=0, description="below for so long before it is over")
 
     @model_validator(mode="after")
@@ -172,7 +174,13 @@ KIND = DeviceKind(
     metrics=_METRICS,
     readings=read_readings,
     rules=(
-        Rule(name="river_level", category="river_level", title_zh="水位超限", title_en="Level above its limit", step=step_level),
+        Rule(
+            name="river_level",
+            category="river_level",
+            title_zh="水位超限",
+            title_en="Level above its limit",
+            step=step_level,
+        ),
     ),
     symbol="sluice",
     sample=draw_sample,

@@ -118,7 +118,12 @@ def _smoke(began_at: datetime, *, raised: bool, occurred_at: datetime, payload: 
         if (value := getattr(payload, name)) is not None:
             detail[name] = value
     return Alarm(
-        rule="smoke", category="smoke", cause=write_instant(began_at), raised=raised, occurred_at=occurred_at, detail=detail
+        rule="smoke",
+        category="smoke",
+        cause=write_instant(began_at),
+        raised=raised,
+        occurred_at=occurred_at,
+        detail=detail,
     )
 
 

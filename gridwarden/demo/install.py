@@ -20,8 +20,9 @@ from kernel.db import Database, DbRole
 from kernel.settings import Settings, load_settings
 
 # What the demo changes, all of it ordinary settings: limits short enough to watch, cameras on this machine allowed.
+ACCEPT = "GRIDWARDEN_DISPATCH__ACCEPT_TIMEOUT_S"
 SHORTENED = {
-    "GRIDWARDEN_DISPATCH__ACCEPT_TIMEOUT_S": "12",
+    ACCEPT: "12",
     "GRIDWARDEN_DISPATCH__CHECK_TIMEOUT_S": "30",
     "GRIDWARDEN_INGEST__RESTART_GRACE_S": "5",
     "GRIDWARDEN_CAMERA__ALLOWED_NETWORKS": '["127.0.0.0/8"]',
@@ -37,8 +38,11 @@ def free_port(host: str = "127.0.0.1") -> int:
         return int(probe.getsockname()[1])
 
 
-def make_environment(folder: Path, web_host: str, web_port: int, tls: tuple[Path, Path] | None) -> dict[str, str]:
-    """The settings of this demo as environment variables, which every child inherits."""
+def make_environment(
+    folder: Path, web_host: str, web_port: int, tls: tuple[Path, Path] | None, *, by_hand: bool
+) -> dict[str, str]:
+    """The settings of this demo as environment variables, which every child inherits. `by_hand`: a person plays along,
+    who gets longer to accept a task than the simulated staff."""
     changed = {
         "GRIDWARDEN_DATA_DIR": str(folder / "data"),
         "GRIDWARDEN_MQTT__PORT": str(free_port()),
@@ -47,6 +51,8 @@ def make_environment(folder: Path, web_host: str, web_port: int, tls: tuple[Path
         "GRIDWARDEN_LOG__LEVEL": os.environ.get("GRIDWARDEN_LOG__LEVEL", "warning"),
         **{key: os.environ.get(key, value) for key, value in SHORTENED.items()},
     }
+    if by_hand and ACCEPT not in os.environ:
+        changed[ACCEPT] = "60"
     if tls is not None:
         changed["GRIDWARDEN_WEB__TLS_CERT"], changed["GRIDWARDEN_WEB__TLS_KEY"] = map(str, tls)
         changed["GRIDWARDEN_WEB__PUBLIC_URL"] = f"https://{web_host}:{changed['GRIDWARDEN_WEB__PORT']}"

@@ -82,7 +82,7 @@ def _settle(options: DemoOptions, base: Settings, folder: Path) -> tuple[Setting
         certificate, key, _ = make_certificate(folder / "tls", host, Clock.of(base.clock).now())
         tls = (certificate, key)
     port = options.port or (0 if options.headless else base.web.port)
-    changed = make_environment(folder, host, port, tls)
+    changed = make_environment(folder, host, port, tls, by_hand=not options.headless)
     return load_demo_settings(changed), changed
 
 

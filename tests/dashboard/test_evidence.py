@@ -101,7 +101,7 @@ def test_a_file_that_is_a_picture_and_a_page_at_once_is_only_a_picture_afterward
         (encode(draw())[:700], "not_a_picture"),
         (flood(30_000, 30_000), "too_many_pixels"),
         (flood(2_500, 2_500), "too_many_pixels"),
-        (flood(0, 10), "not_a_picture"),
+        (flood(0, 10), "picture_format"),
     ],
 )
 def test_what_is_no_picture_is_refused_and_leaves_nothing(

@@ -18,7 +18,9 @@ PAGE = (Path(__file__).resolve().parents[2] / "docs" / "devices.md").read_text("
 NOW = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
 EXAMPLES: list[tuple[str, str, str]] = [
     (kind, topic, body)
-    for kind, topic, body in re.findall(r"`gridwarden/([a-z_<>]+)/<device>/([a-z]+)`\n\n```json\n(.*?)```", PAGE, re.DOTALL)
+    for kind, topic, body in re.findall(
+        r"`gridwarden/([a-z_<>]+)/<device>/([a-z]+)`\n\n```json\n(.*?)```", PAGE, re.DOTALL
+    )
 ]
 
 

@@ -38,7 +38,9 @@ class Bench:
 
     def make(self, measured_at: datetime, topic: TopicKind, fields: dict[str, Any]) -> Message:
         self._made += 1
-        payload = self.kind.payloads[topic].model_validate({"v": 1, "id": f"m{self._made}", "at": measured_at, **fields})
+        payload = self.kind.payloads[topic].model_validate(
+            {"v": 1, "id": f"m{self._made}", "at": measured_at, **fields}
+        )
         return Message(
             topic_kind=topic, id=payload.id, seq=None, measured_at=measured_at, received_at=measured_at, payload=payload
         )
@@ -89,7 +91,9 @@ def test_only_an_alarm_opens_anything(status: str) -> None:
     assert Bench("smoke_alarm").event(0, status=status) == []
 
 
-@pytest.mark.parametrize("fields", [{"status": "self_test"}, {"status": "low_battery"}, {"status": "alarm", "silenced": True}])
+@pytest.mark.parametrize(
+    "fields", [{"status": "self_test"}, {"status": "low_battery"}, {"status": "alarm", "silenced": True}]
+)
 def test_a_self_test_a_flat_battery_or_a_silenced_horn_do_not_end_the_smoke(fields: dict[str, Any]) -> None:
     bench = Bench("smoke_alarm")
     bench.event(0, status="alarm")
@@ -179,7 +183,9 @@ def test_time_before_the_device_was_first_seen_does_not_count() -> None:
 
 
 def test_silence_counts_from_the_start_of_the_day_window_and_not_through_the_night() -> None:
-    bench = Bench("door_sensor", care=True, silent_span_s=7200, day_start="11:00", day_end="14:00", offline_after_s=86_400)
+    bench = Bench(
+        "door_sensor", care=True, silent_span_s=7200, day_start="11:00", day_end="14:00", offline_after_s=86_400
+    )
     bench.event(-8 * 3600, open=True)  # 04:00
     assert bench.wait(3599) == []  # 12:59:59
     assert raised(bench.wait(3600)) == [("door_silent", True)]  # 13:00, two hours into the window
@@ -193,7 +199,9 @@ def test_outside_the_day_window_nobody_is_silent() -> None:
 
 
 def test_a_second_silent_day_is_a_second_report() -> None:
-    bench = Bench("door_sensor", care=True, silent_span_s=3600, day_start="11:00", day_end="13:30", offline_after_s=10**6)
+    bench = Bench(
+        "door_sensor", care=True, silent_span_s=3600, day_start="11:00", day_end="13:30", offline_after_s=10**6
+    )
     bench.tell(-10, open=False)
     assert raised(bench.wait(3600)) == [("door_silent", True)]
     assert bench.wait(24 * 3600 - 60) == []
@@ -403,7 +411,9 @@ def test_what_rules_remember_survives_json(kind: str) -> None:
     rng = random.Random(3)
     for second in range(0, 400, 20):
         topic = rng.choice((TopicKind.TELEMETRY, TopicKind.STATE))
-        fields = {k: v for k, v in bench.kind.sample(rng, at(second), topic).items() if k not in ("v", "id", "seq", "at")}
+        fields = {
+            k: v for k, v in bench.kind.sample(rng, at(second), topic).items() if k not in ("v", "id", "seq", "at")
+        }
         for one in (bench, straight):
             one.take(one.make(at(second), topic, fields))
         kept = json.loads(json.dumps([bench.state.rule_state, bench.state.alarms, bench.state.metrics]))

@@ -189,7 +189,7 @@ def test_the_categories_of_every_rule_are_in_the_database(database: Database) ->
 def test_a_file_that_is_no_kind_stops_the_program(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, error: type[Exception]
 ) -> None:
-    (tmp_path / "broken_kind.py").write_text(text)
+    (tmp_path / f"kind_{uuid4().hex}.py").write_text(text)  # a module is imported once under one name
     monkeypatch.setattr(devices.kinds, "__path__", [*devices.kinds.__path__, str(tmp_path)])
     with pytest.raises(error):
         find_kinds()

@@ -58,7 +58,10 @@ def kill_in_turn(demo: subprocess.Popen[str], first_s: float, every_s: float) ->
             if found is not None and found.pid != process.pid:
                 back = time.monotonic() - killed
         kills.append((name, killed - started, back))
-        print(f"killed {name} at {killed - started:.0f} s; running again after {back if back is None else round(back, 1)} s", flush=True)
+        print(
+            f"killed {name} at {killed - started:.0f} s; running again after {back if back is None else round(back, 1)} s",
+            flush=True,
+        )
         time.sleep(every_s)
     return kills
 
@@ -83,7 +86,16 @@ def main() -> int:
     kills = kill_in_turn(demo, options.first, options.every)
     status = demo.wait(600)
     score = json.loads(score_file.read_text()) if score_file.exists() else {}
-    keys = ("expected", "opened", "right_cell", "right_category", "dispatched", "closed", "false_incidents", "duplicate_incidents")
+    keys = (
+        "expected",
+        "opened",
+        "right_cell",
+        "right_category",
+        "dispatched",
+        "closed",
+        "false_incidents",
+        "duplicate_incidents",
+    )
     lines = [
         "# Drill: SIGKILL to every process during the demo",
         "",

@@ -31,7 +31,9 @@ def at(seconds: float) -> datetime:
 
 def register(database: Database, code: str, kind: str, **settings: Any) -> Device:
     with database.transaction() as connection:
-        record = DeviceRecord(code=code, kind=kind, name=code, lon=120.17, lat=30.28, area_code="330103001001", settings=settings)
+        record = DeviceRecord(
+            code=code, kind=kind, name=code, lon=120.17, lat=30.28, area_code="330103001001", settings=settings
+        )
         return add_device(connection, record, NOW)
 
 
@@ -72,7 +74,9 @@ def test_a_smoke_alarm_becomes_one_report_with_place_and_receipt(database: Datab
     assert [(r.topic, r.message_id, r.refused) for r in outcome.receipts] == [
         ("gridwarden/smoke_alarm/S1/receipt", "m1", None)
     ]
-    found = rows(database, "SELECT source, category, device_id, rule, source_key, lon, lat, area_code, severity FROM report")
+    found = rows(
+        database, "SELECT source, category, device_id, rule, source_key, lon, lat, area_code, severity FROM report"
+    )
     key = "S1:smoke:2026-11-20T08:00:00.000Z"
     assert found == [("device", "smoke", device.id, "smoke", key, 120.17, 30.28, "330103001001", 1)]
     with database.transaction() as connection:
@@ -128,7 +132,9 @@ def test_readings_from_before_their_partition_move_into_it(database: Database, s
     assert rows(database, "SELECT tableoid::regclass::text, value FROM reading") == [("reading_20271225", 1.0)]
 
 
-def test_bad_messages_are_kept_with_their_reason_and_disturb_no_good_one(database: Database, settings: Settings) -> None:
+def test_bad_messages_are_kept_with_their_reason_and_disturb_no_good_one(
+    database: Database, settings: Settings
+) -> None:
     register(database, "S1", "smoke_alarm")
     register(database, "R1", "river_sluice")
     register(database, "OFF", "smoke_alarm")
@@ -225,6 +231,19 @@ def test_an_older_value_never_overwrites_a_newer_one(database: Database, setting
     assert state.measured_at == NOW
     assert count(database, "SELECT count(*) FROM report") == 0  # a level of ten minutes ago is no news
     assert count(database, "SELECT count(*) FROM reading") == 2
+
+
+def test_a_database_that_is_set_up_wrongly_is_no_messages_fault(database: Database, settings: Settings) -> None:
+    register(database, "S1", "smoke_alarm")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ingest.batch.take_decoded", raise_undefined_table)
+        with pytest.raises(psycopg.errors.UndefinedTable):
+            take(database, settings, smoke("m1", "alarm"))
+    assert rows(database, "SELECT FROM dead_letter") == []
+
+
+def raise_undefined_table(*_: object) -> None:
+    raise psycopg.errors.UndefinedTable("relation does not exist")
 
 
 def test_nothing_is_kept_when_the_database_goes_away_in_the_middle(

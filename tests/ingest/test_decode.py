@@ -84,7 +84,10 @@ BAD: dict[str, tuple[Any, Reason]] = {
     "a level as text": ({**GOOD, "level_m": "1.5"}, Reason.BAD_PAYLOAD),
     "a level as yes": ({**GOOD, "level_m": True}, Reason.BAD_PAYLOAD),
     "a level beyond any river": ({**GOOD, "level_m": 1e6}, Reason.BAD_PAYLOAD),
-    "a level of 400 digits": (b'{"v":1,"id":"a","at":"2026-11-20T08:00:00Z","level_m":' + b"9" * 400 + b"}", Reason.BAD_PAYLOAD),
+    "a level of 400 digits": (
+        b'{"v":1,"id":"a","at":"2026-11-20T08:00:00Z","level_m":' + b"9" * 400 + b"}",
+        Reason.BAD_PAYLOAD,
+    ),
     "half an hour ahead": ({**GOOD, "at": "2026-11-20T08:30:00Z"}, Reason.FUTURE_DATED),
     "a year ago": ({**GOOD, "at": "2025-11-20T08:00:00Z"}, Reason.PAST_DATED),
 }
@@ -137,7 +140,14 @@ def test_the_id_is_known_to_the_refusing_receipt_whenever_it_could_be_read() -> 
 
 @pytest.mark.parametrize(
     ("payload", "depth"),
-    [(b"{}", 1), (b'{"a":[{"b":1}]}', 3), (b'{"a":"[[[[{{{{"}', 1), (rb'{"a":"\"[[[["}', 1), (b"[[],[],[[]]]", 3), (b"1", 0)],
+    [
+        (b"{}", 1),
+        (b'{"a":[{"b":1}]}', 3),
+        (b'{"a":"[[[[{{{{"}', 1),
+        (rb'{"a":"\"[[[["}', 1),
+        (b"[[],[],[[]]]", 3),
+        (b"1", 0),
+    ],
 )
 def test_depth_counts_brackets_outside_of_strings(payload: bytes, depth: int) -> None:
     assert measure_depth(payload) == depth
@@ -192,7 +202,9 @@ near_messages = st.fixed_dictionaries(
     kind=st.sampled_from(["camera", "door_sensor", "smoke_alarm", "river_sluice", "parking_gate"]),
     topic_kind=st.sampled_from(["telemetry", "event", "state", "reply"]),
 )
-def test_what_looks_like_a_message_is_decoded_whole_or_refused(document: dict[str, Any], kind: str, topic_kind: str) -> None:
+def test_what_looks_like_a_message_is_decoded_whole_or_refused(
+    document: dict[str, Any], kind: str, topic_kind: str
+) -> None:
     result = take(document, f"gridwarden/{kind}/D-1/{topic_kind}")
     if isinstance(result, DeadLetter):
         assert result.reason in Reason

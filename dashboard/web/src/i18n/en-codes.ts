@@ -123,7 +123,6 @@ export const enCodes: Record<keyof typeof zhCodes, string> = {
   'said.a_person_checks': 'a person checks instead',
 
   'actor.system': 'the system',
-  'actor.camera': 'camera {name}',
   'actor.sensor': 'sensor {name}',
 
   'source.device': 'Device',

@@ -96,6 +96,7 @@ export const en: Record<keyof typeof zh, string> = {
   'panel.locate': 'Locate',
   'panel.cell': 'Cell',
   'panel.code': '{standard} code {code}',
+  'panel.code_local': 'local category {code}',
   'panel.detail_failed': 'The details cannot be read: {why}',
   'panel.opened': 'Opened {at}',
 

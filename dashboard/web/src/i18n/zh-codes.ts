@@ -121,7 +121,6 @@ export const zhCodes = {
   'said.a_person_checks': '改由人工核查',
 
   'actor.system': '系统',
-  'actor.camera': '摄像机 {name}',
   'actor.sensor': '传感器 {name}',
 
   'source.device': '设备',

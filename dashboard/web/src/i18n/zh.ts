@@ -95,6 +95,7 @@ export const zh = {
   'panel.locate': '定位',
   'panel.cell': '单元网格',
   'panel.code': '{standard} 代码 {code}',
+  'panel.code_local': '本地扩展类别 {code}',
   'panel.detail_failed': '读不到案件详情：{why}',
   'panel.opened': '{at} 立案',
 

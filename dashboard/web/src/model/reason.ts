@@ -24,11 +24,12 @@ export function saidText(said: string): string {
   return hasText('said', code) ? tx('said', code) : said
 }
 
-/** Who acted: a person's name, the system, or "camera 天水-07". */
+/** Who acted: a person's name, the system, or a source with its name as in "camera 天水-07". */
 export function actorText(actor: string): string {
   if (actor === 'dispatch' || actor === 'system') return t('actor.system')
-  const device = /^(camera|sensor) (.+)$/.exec(actor)
-  return device ? tx('actor', device[1], { name: device[2] }) : actor
+  const [, source, name] = /^([a-z_]+) (.+)$/.exec(actor) ?? []
+  if (source === 'sensor') return t('actor.sensor', { name })
+  return source && name && hasText('source', source) ? `${tx('source', source)} ${name}` : actor
 }
 
 /** The reasons inside an assignment's record, whichever way it keeps them. */

@@ -20,7 +20,7 @@ export type ColourName = (typeof NAMES)[number]
 export type Colours = Record<ColourName, string> & Record<'road' | 'roadEdge' | 'water' | 'building' | 'park' | 'lot', string>
 
 const GROUND = {
-  dark: { road: '#2a3339', roadEdge: '#1c2328', water: '#17262f', building: '#1b2126', park: '#16211d', lot: '#20272c' },
+  dark: { road: '#2f3940', roadEdge: '#1d2429', water: '#1a323f', building: '#20272d', park: '#18271f', lot: '#252d33' },
   light: { road: '#ffffff', roadEdge: '#d3d9dd', water: '#cfe0ea', building: '#e4e8ea', park: '#dfeae2', lot: '#e9ecee' },
 }
 
