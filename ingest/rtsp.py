@@ -1,4 +1,4 @@
-"""Frames from an RTSP camera or a file.
+"""Frames from an RTSP camera.
 
 A `Capture` keeps the newest frame only, so a slow reader gets a late picture never. Opening and reading have
 time-outs of their own, watched from outside: the video library can ignore the ones it is given (PyAV #584), and then
@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 import av
@@ -291,7 +290,7 @@ class Capture:
             # the library says this of silence too, and of whatever is no RTSP
             raise self._explain_nonsense(address, time.monotonic() - began_s) from None
         try:
-            stream = _video_stream(container, self.shown)
+            stream = find_video(container, self.shown)
             stream.codec_context.thread_count = 1
             if self._skip_unreferenced:
                 stream.codec_context.skip_frame = "NONREF"
@@ -300,7 +299,7 @@ class Capture:
                 attempt.step()
                 if attempt.abandoned.is_set():
                     return
-                for frame in _decode(packet):
+                for frame in decode(packet):
                     self._keep(attempt, frame)
         finally:
             container.close()
@@ -336,48 +335,6 @@ class Capture:
             self._changed.notify_all()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FileFrame:
-    """One frame of a file; `at_s` is the time since its beginning by the frame clock."""
-
-    index: int
-    at_s: float
-    key: bool
-    picture: NDArray[np.uint8]
-
-
-def read_file(path: Path, *, fps: float | None = None, every_s: float = 0.0) -> Iterator[FileFrame]:
-    """Frames of a video file, by the container's times or, when `fps` is given, at that true rate.
-
-    `every_s` passes over frames so that those given are at least that far apart. Raises CaptureError.
-    """
-    if not path.is_file():
-        raise CaptureError(CaptureFault.NOT_FOUND, f"{path}: there is no such file")
-    try:
-        container = av.open(str(path), options={"protocol_whitelist": "file"})
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise explain(error, str(path)) from None
-    with container:
-        stream = _video_stream(container, str(path))
-        stream.thread_type = "AUTO"
-        first_s: float | None = None
-        next_s = 0.0
-        index = -1
-        for packet in container.demux(stream):
-            for frame in _decode(packet):
-                index += 1
-                if first_s is None:
-                    first_s = frame.time or 0.0
-                at_s = index / fps if fps else (frame.time if frame.time is not None else 0.0) - first_s
-                if at_s + 1e-6 < next_s:
-                    continue
-                next_s = at_s + every_s if every_s else 0.0
-                picture = np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
-                yield FileFrame(index=index, at_s=at_s, key=bool(frame.key_frame), picture=picture)
-        if index < 0:
-            raise CaptureError(CaptureFault.NOT_VIDEO, f"{path}: not a video: no frame in it can be decoded")
-
-
 def probe(
     url: str, *, allowed_networks: Sequence[str], transport: str = "tcp", timeout_s: float = 5.0
 ) -> tuple[int, int]:
@@ -410,7 +367,7 @@ def is_other_protocol(ip: str, port: int, *, timeout_s: float) -> bool:
             begin = connection.recv(5)
     except OSError:
         return False
-    return begin != b"RTSP/"[: len(begin)] or not begin
+    return begin != b"RTSP/"[: len(begin)]
 
 
 def explain(error: Exception, shown: str) -> CaptureError:
@@ -440,7 +397,8 @@ def explain(error: Exception, shown: str) -> CaptureError:
     return CaptureError(CaptureFault.BROKEN, f"{shown}: {type(error).__name__}")
 
 
-def _video_stream(container: Any, shown: str) -> Any:
+def find_video(container: Any, shown: str) -> Any:
+    """The first video stream of an opened container. Raises CaptureError when there is none that can be read."""
     streams = container.streams.video
     if not streams:
         raise CaptureError(CaptureFault.NOT_VIDEO, f"{shown}: not a video: it has no picture")
@@ -453,8 +411,8 @@ def _video_stream(container: Any, shown: str) -> Any:
     return stream
 
 
-def _decode(packet: Any) -> Iterator[VideoFrame]:
-    # A damaged packet (a lost datagram) costs its frame, not the connection.
+def decode(packet: Any) -> Iterator[VideoFrame]:
+    """Frames of a packet. A damaged one (a lost datagram) costs its frame, not the connection."""
     try:
         yield from packet.decode()
     except av.error.InvalidDataError:

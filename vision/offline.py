@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ingest.address import check_camera_address, hide_password
-from ingest.rtsp import Capture, CaptureError, read_file
+from ingest.footage import read_file
+from ingest.rtsp import Capture, CaptureError
 from kernel.clock import Clock
 from kernel.settings import Settings
 from vision.detect import Detector
