@@ -70,8 +70,9 @@ def test_a_plan_is_json_and_gives_the_same_city_again(city: City) -> None:
 
 
 def test_the_same_seed_is_the_same_city(district: District) -> None:
-    assert City.build(9, district, NOW) == City.build(9, district, NOW)
-    assert City.build(9, district, NOW) != City.build(10, district, NOW)
+    one, same, other = (City.build(seed, district, NOW) for seed in (9, 9, 10))
+    assert one == same
+    assert one != other
 
 
 @pytest.mark.parametrize("seed", [-1, DEMO_SEEDS_END])

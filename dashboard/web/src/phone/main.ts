@@ -10,5 +10,7 @@ addEventListener('load', () => {
   const sheet = document.createElement('link')
   sheet.rel = 'stylesheet'
   sheet.href = '/fonts/noto-sans-sc.css'
+  // Text that was drawn before the sheet came is drawn anew only when its list of fonts changes.
+  sheet.onload = () => (document.documentElement.dataset.fonts = 'ready')
   document.head.append(sheet)
 })

@@ -3,6 +3,7 @@ import { computed, ref } from 'vue'
 import { newId, Problem } from '@/api/client'
 import type { ActionName, IncidentDetail, OfferedAction, Verdict } from '@/api/types'
 import { t, tx } from '@/i18n'
+import { needsAcknowledgement } from '@/model/light'
 import { city, client, detail, explain, reloadDetail, selected, selectedId, takeDetail } from './desk'
 import { showToast } from './toasts'
 
@@ -52,7 +53,7 @@ export const primary = computed<OfferedAction | null>(() => {
   const wanted: ActionName[] = []
   if (incident.proposal) wanted.push(incident.proposal.action)
   if (incident.needs_operator) wanted.push(...(WANTED_BY_NEED[incident.needs_operator] ?? []))
-  if (!incident.acknowledged_at) wanted.push('acknowledge')
+  if (needsAcknowledgement(incident)) wanted.push('acknowledge')
   if (incident.state === 'handled') wanted.push('check')
   if (incident.state === 'filed') wanted.push('dispatch')
   if (incident.state === 'reported') wanted.push('file')

@@ -33,18 +33,32 @@ function paint(sizePx: number, painter: Painter): HTMLCanvasElement {
   return canvas
 }
 
-function diamond(context: CanvasRenderingContext2D, centre: number, radius: number): void {
-  context.beginPath()
-  context.moveTo(centre, centre - radius)
-  context.lineTo(centre + radius, centre)
-  context.lineTo(centre, centre + radius)
-  context.lineTo(centre - radius, centre)
-  context.closePath()
+function diamond(centre: number, radius: number): Path2D {
+  const [low, high] = [centre - radius, centre + radius]
+  return new Path2D(`M${centre} ${low}L${high} ${centre}L${centre} ${high}L${low} ${centre}Z`)
 }
 
-function hatch(context: CanvasRenderingContext2D, sizePx: number, colour: string): void {
+function triangle(centre: number, radius: number): Path2D {
+  const foot = centre + radius * 0.9
+  return new Path2D(`M${centre} ${centre - radius * 1.3}L${centre + radius * 1.25} ${foot}L${centre - radius * 1.25} ${foot}Z`)
+}
+
+function disc(centre: number, radius: number): Path2D {
+  const path = new Path2D()
+  path.arc(centre, centre, radius, 0, 2 * Math.PI)
+  return path
+}
+
+function plateOf(kind: string, look: DeviceLook): Path2D {
+  if (look === 'alarm') return diamond(15, 14)
+  const path = new Path2D()
+  path.roundRect(4, 4, 22, 22, kind === 'camera' ? 5 : 11)
+  return path
+}
+
+function hatch(context: CanvasRenderingContext2D, plate: Path2D, sizePx: number, colour: string): void {
   context.save()
-  context.clip()
+  context.clip(plate)
   context.strokeStyle = colour
   context.lineWidth = 1
   context.globalAlpha = 0.55
@@ -60,20 +74,17 @@ function hatch(context: CanvasRenderingContext2D, sizePx: number, colour: string
 /** Grey and quiet when all is well; a red diamond for an alarm, a triangle for a fault, hatched when silent. */
 export function drawDevice(kind: string, look: DeviceLook, colours: Colours): HTMLCanvasElement {
   const size = 30
-  const middle = size / 2
   return paint(size, (context) => {
     const quiet = look === 'ok' || look === 'unknown'
     const edge = { ok: colours['line-strong'], unknown: colours.stale, offline: colours.stale, alarm: colours.red, fault: colours.amber }[look]
-    context.beginPath()
-    if (look === 'alarm') diamond(context, middle, 14)
-    else context.roundRect(4, 4, 22, 22, kind === 'camera' ? 5 : 11)
+    const plate = plateOf(kind, look)
     context.fillStyle = colours.panel
-    context.fill()
-    if (look === 'offline') hatch(context, size, colours.stale)
+    context.fill(plate)
+    if (look === 'offline') hatch(context, plate, size, colours.stale)
     context.strokeStyle = edge
     context.lineWidth = quiet ? 1.2 : 2
     if (look === 'offline' || look === 'unknown') context.setLineDash([3, 3])
-    context.stroke()
+    context.stroke(plate)
     context.setLineDash([])
     context.translate(7.5, 7.5)
     context.scale(15 / 24, 15 / 24)
@@ -84,13 +95,8 @@ export function drawDevice(kind: string, look: DeviceLook, colours: Colours): HT
     if (look !== 'fault') return
     context.resetTransform()
     context.scale(PIXEL_RATIO, PIXEL_RATIO)
-    context.beginPath()
-    context.moveTo(24, 1)
-    context.lineTo(29, 10)
-    context.lineTo(19, 10)
-    context.closePath()
     context.fillStyle = colours.amber
-    context.fill()
+    context.fill(new Path2D('M24 1 29 10H19Z'))
   })
 }
 
@@ -104,32 +110,16 @@ export function drawSign(sign: Sign, grouped: boolean, colours: Colours): HTMLCa
     context.fillStyle = colour
     context.strokeStyle = colours.page
     context.lineWidth = 2
-    if (sign === 'green' || sign === 'none') {
-      context.beginPath()
-      context.arc(middle, middle, radius, 0, 2 * Math.PI)
-      if (sign === 'none') context.fillStyle = colours.panel
-    } else if (sign === 'amber') {
-      context.beginPath()
-      context.moveTo(middle, middle - radius * 1.3)
-      context.lineTo(middle + radius * 1.25, middle + radius * 0.9)
-      context.lineTo(middle - radius * 1.25, middle + radius * 0.9)
-      context.closePath()
-    } else {
-      diamond(context, middle, radius * 1.15)
-    }
-    context.stroke()
-    context.fill()
+    const round = sign === 'green' || sign === 'none'
+    const shape = round ? disc(middle, radius) : sign === 'amber' ? triangle(middle, radius) : diamond(middle, radius * 1.15)
+    if (sign === 'none') context.fillStyle = colours.panel
+    context.stroke(shape)
+    context.fill(shape)
     context.lineWidth = 1.8
     context.strokeStyle = colour
-    if (sign === 'none') context.stroke()
-    if (sign === 'red' || sign === 'urgent') {
-      diamond(context, middle, radius * 1.15 + 3.4)
-      context.stroke()
-    }
-    if (sign === 'urgent') {
-      diamond(context, middle, radius * 1.15 + 6.4)
-      context.stroke()
-    }
+    if (sign === 'none') context.stroke(shape)
+    if (sign === 'red' || sign === 'urgent') context.stroke(diamond(middle, radius * 1.15 + 3.4))
+    if (sign === 'urgent') context.stroke(diamond(middle, radius * 1.15 + 6.4))
   })
 }
 
@@ -137,34 +127,22 @@ export function drawSign(sign: Sign, grouped: boolean, colours: Colours): HTMLCa
 export function drawPerson(known: boolean, colours: Colours): HTMLCanvasElement {
   return paint(26, (context) => {
     const colour = known ? colours.staff : colours.stale
-    context.beginPath()
-    context.arc(13, 13, 10.5, 0, 2 * Math.PI)
     context.fillStyle = colours.panel
-    context.fill()
+    context.fill(disc(13, 10.5))
     context.strokeStyle = colour
     context.lineWidth = 1.6
     if (!known) context.setLineDash([3, 3])
-    context.stroke()
+    context.stroke(disc(13, 10.5))
     context.setLineDash([])
     context.fillStyle = colour
-    context.beginPath()
-    context.arc(13, 10, 3.2, 0, 2 * Math.PI)
-    context.fill()
-    context.beginPath()
-    context.arc(13, 20, 5.8, Math.PI, 2 * Math.PI)
-    context.fill()
+    context.fill(new Path2D('M9.8 10a3.2 3.2 0 1 1 6.4 0a3.2 3.2 0 1 1-6.4 0 M7.2 20a5.8 5.8 0 0 1 11.6 0Z'))
   })
 }
 
 export function drawHeading(colours: Colours): HTMLCanvasElement {
   return paint(44, (context) => {
     context.fillStyle = colours.staff
-    context.beginPath()
-    context.moveTo(22, 1)
-    context.lineTo(28, 10)
-    context.lineTo(16, 10)
-    context.closePath()
-    context.fill()
+    context.fill(new Path2D('M22 1 28 10H16Z'))
   })
 }
 
