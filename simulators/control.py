@@ -8,6 +8,8 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from simulators.account import Refusal
+
 Act = Callable[[str], dict[str, Any]]
 Status = Callable[[], dict[str, Any]]
 
@@ -50,8 +52,8 @@ def _make_handler(act: Act, status: Status) -> type[BaseHTTPRequestHandler]:
             except LookupError as error:
                 unknown = isinstance(error, KeyError)
                 self._answer(404 if unknown else 409, {"detail": f"no button {error}" if unknown else str(error)})
-            except (TimeoutError, StopIteration) as error:
-                self._answer(503, {"detail": str(error) or "the staff are not signed in yet"})
+            except (TimeoutError, Refusal) as error:
+                self._answer(503, {"detail": str(error)})
 
         def _answer(self, code: int, body: dict[str, Any]) -> None:
             content = json.dumps(body, ensure_ascii=False).encode()

@@ -71,8 +71,11 @@ class Crew:
 
     @property
     def desk(self) -> Account:
-        """The desk's session. Raises KeyError before `ready`."""
-        return next(a for a in self._accounts.values() if a.seat == "wall")
+        """The desk's session. Raises TimeoutError before it is signed in."""
+        for account in self._accounts.values():
+            if account.seat == "wall":
+                return account
+        raise TimeoutError("the staff are not signed in yet")
 
     def read_incidents(self, timeout_s: float = 60.0) -> list[dict[str, Any]]:
         """Every incident with its details, as the public API tells them to the desk."""

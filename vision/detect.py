@@ -11,6 +11,7 @@ Beside `<model>.onnx` lies `<model>.toml`:
     pad = 114                    # grey value of the border
     min_score = 0.05             # nothing below is handed on (the tracker uses weak ones)
     max_overlap = 0.6            # for heads that need suppression
+    strong_scores = { person = 0.35 }  # optional: score from which a thing is believed, where it is not the usual
     classes = ["person", "vehicle", "two_wheeler", "bin", "bin_overflow", "garbage"]
 
 `classes` names, for each output index of the network, a canonical label or "" for "not wanted".
@@ -80,6 +81,7 @@ class Description(BaseModel):
     pad: Annotated[int, Field(ge=0, le=255)] = 114
     min_score: Annotated[float, Field(gt=0, lt=1)] = 0.05
     max_overlap: Annotated[float, Field(gt=0, le=1)] = 0.6
+    strong_scores: dict[Label, Annotated[float, Field(gt=0, lt=1)]] = Field(default_factory=dict)
     classes: Annotated[tuple[Annotated[Label | None, BeforeValidator(_label_or_none)], ...], Field(min_length=1)]
 
 
@@ -144,6 +146,11 @@ class Detector:
     def labels(self) -> frozenset[Label]:
         """The labels this model can see."""
         return frozenset(label for label in self.description.classes if label is not None)
+
+    @property
+    def strong_scores(self) -> dict[Label, float]:
+        """From which score a thing of a label is believed, where the description says so."""
+        return self.description.strong_scores
 
     def detect(self, picture: Picture) -> Detections:
         """What is in one BGR picture (H, W, 3)."""

@@ -154,6 +154,7 @@ class LiveCamera:
             return False
         if not self._is_due(at):
             return False
+        self.watch.strong_scores = detector.strong_scores
         look = self.watch.look(detector.detect(picture), at)
         self._raise(look, picture)
         self._feed_checks(look, picture, at)

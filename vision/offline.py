@@ -85,8 +85,9 @@ def run_file(
     ModelError, AddressError, CaptureError.
     """
     rules = discover()
-    watch = Watch(scene=read_scene(scene, rules), rules=rules)
+    zones = read_scene(scene, rules)
     detector = Detector(model or settings.vision.model, threads=settings.vision.threads)
+    watch = Watch(scene=zones, rules=rules, strong_scores=detector.strong_scores)
     snapshots = snapshot_dir or settings.data_dir / "vision-run"
     lettering = Lettering(settings.evidence.font_dir)
     result = RunReport(source=_shown(source), model=str(detector.path))

@@ -105,7 +105,7 @@ def update_spots(
     ended: list[Spot] = []
     for index, spot in enumerate(held):
         track = pairs.get(index)
-        if track is not None and _is_newcomer(spot, track):
+        if track is not None and spot.raised_s is None and _is_newcomer(spot, track):
             ended.append(spot)
             kept.append(_begin(track, now_s, key_prefix))
         elif track is not None and _supports(spot, track, now_s):
@@ -162,7 +162,11 @@ def _is_moving(track: Track, now_s: float) -> bool:
 
 
 def _is_newcomer(spot: Spot, track: Track) -> bool:
-    """Another thing arrived where one had stood: it was seen moving before it came to rest here."""
+    """Another thing arrived where one had stood: it was seen moving before it came to rest here.
+
+    Only asked before a spot is raised, when doubt costs some time. Afterwards doubt would cost a second report: a car
+    that passes in front can swap tracks with the one that stands.
+    """
     if track.id == spot.track_id or track.still_since_at is None:
         return False
     arrived_s = track.still_since_at.timestamp()

@@ -8,7 +8,7 @@ gives a new state.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -29,6 +29,10 @@ VELOCITY_HORIZON_S = 1.0
 """A lost track is moved on by its velocity for this long at most."""
 
 MIN_SIMILARITY = 0.1
+
+RESTING_S = 2.0
+RESISTANCE = 0.5
+"""What has rested for a while is not easily carried off by something that passes in front of it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,21 +95,22 @@ class TrackerState:
 
 
 def follow(
-    state: TrackerState, detections: Detections, now: datetime, *, bias: float = 0.0
+    state: TrackerState, detections: Detections, now: datetime, strong_scores: Mapping[Label, float] | None = None
 ) -> tuple[TrackerState, tuple[Track, ...]]:
     """One look: the new state, and the confirmed tracks including those not seen for a short while.
 
-    `bias` is added to every threshold, for models whose scores run lower or higher than usual.
+    `strong_scores`: from which score a detection of a label may begin a track, where the model's own calibration differs
+    from the usual (its description says so); weak ones may then be as weak in proportion.
     """
     now_s = now.timestamp()
     elapsed_s = 0.0 if state.looked_s is None else max(0.0, now_s - state.looked_s)
-    seen = _one_of_family(_normalised(detections, bias))
+    seen = _one_of_family(_normalised(detections, strong_scores or {}))
     aspect = detections.width_px / max(1, detections.height_px)
     predicted = [_predict(item, now_s) for item in state.followed]
     matches: dict[int, int] = {}
     free = set(range(len(state.followed)))
-    strong = [index for index, item in enumerate(seen) if item.score >= item.rule.strong]
-    weak = [index for index, item in enumerate(seen) if item.rule.weak <= item.score < item.rule.strong]
+    strong = [index for index, item in enumerate(seen) if item.score >= item.strong]
+    weak = [index for index, item in enumerate(seen) if item.weak <= item.score < item.strong]
     for pool, only_overlap in ((strong, False), (weak, True)):
         similarity = _similarity(state.followed, predicted, free, seen, pool, now_s, aspect, only_overlap)
         for track_index, seen_index in _assign(similarity, sorted(free), pool):
@@ -131,16 +136,27 @@ class _Seen:
     label: Label
     box: Box
     score: float
-    rule: Following
+    strong: float
+    weak: float
 
 
-def _normalised(detections: Detections, bias: float) -> list[_Seen]:
+def _normalised(detections: Detections, strong_scores: Mapping[Label, float]) -> list[_Seen]:
     size = np.array([detections.width_px, detections.height_px] * 2, np.float32)
     result: list[_Seen] = []
     for row, score, index in zip(detections.boxes / size, detections.scores, detections.labels, strict=True):
         label = LABELS[int(index)]
+        usual = FOLLOWING[label]
+        strong = strong_scores.get(label, usual.strong)
         x1, y1, x2, y2 = (float(value) for value in row)
-        result.append(_Seen(label=label, box=(x1, y1, x2, y2), score=float(score) - bias, rule=FOLLOWING[label]))
+        result.append(
+            _Seen(
+                label=label,
+                box=(x1, y1, x2, y2),
+                score=float(score),
+                strong=strong,
+                weak=usual.weak * strong / usual.strong,
+            )
+        )
     return result
 
 
@@ -184,6 +200,12 @@ def _similarity(
     else:
         reach = np.array([_reach(followed[index], now_s) for index in rows], np.float32)
         result = np.maximum(result, 0.4 * (1 - _distance(ours, theirs, aspect) / reach[:, None]))
+    for row, index in enumerate(rows):
+        if followed[index].seen_s - followed[index].anchor_s < RESTING_S:
+            continue
+        for column, seen_index in enumerate(pool):
+            if not is_same_place(followed[index].anchor, seen[seen_index].box, 2 * STILL_SHIFT):
+                result[row, column] *= RESISTANCE
     families = [FAMILY[followed[index].label] for index in rows]
     for row, family in enumerate(families):
         for column, index in enumerate(pool):
@@ -246,9 +268,11 @@ def _carry_on(item: Followed, seen: _Seen, now_s: float, elapsed_s: float) -> Fo
         (seen.box[0] + seen.box[2] - item.box[0] - item.box[2]) / 2 / since_s,
         (seen.box[1] + seen.box[3] - item.box[1] - item.box[3]) / 2 / since_s,
     )
+    # the first step is all that is known of a velocity; later ones are smoothed
+    weight = 1.0 if item.looks == 1 else VELOCITY_WEIGHT
     velocity = (
-        item.velocity[0] + VELOCITY_WEIGHT * (measured[0] - item.velocity[0]),
-        item.velocity[1] + VELOCITY_WEIGHT * (measured[1] - item.velocity[1]),
+        item.velocity[0] + weight * (measured[0] - item.velocity[0]),
+        item.velocity[1] + weight * (measured[1] - item.velocity[1]),
     )
     keeps_place = is_same_place(item.anchor, box, STILL_SHIFT)
     return replace(

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from vision.health import Blindness, Health, HealthState, measure_health, watch_repeats
-from vision.model import Detections, Finding, Picture, Track
+from vision.model import Detections, Finding, Label, Picture, Track
 from vision.motion import MotionState, judge_motion, next_look_s, shrink
 from vision.rule import AnyRule, AnyZone
 from vision.scene import Scene
@@ -37,6 +37,8 @@ class Watch:
 
     scene: Scene
     rules: Mapping[str, AnyRule]
+    strong_scores: Mapping[Label, float] = field(default_factory=dict)
+    """Of the model: from which score a detection is believed."""
     states: dict[str, Any] = field(default_factory=dict)
     """Zone name to the state of its rule."""
     tracker: TrackerState = field(default_factory=TrackerState)
@@ -73,7 +75,7 @@ class Watch:
         """One look of the detector at a picture that can be judged."""
         if self.looked_at is not None and (now - self.looked_at).total_seconds() > MAX_STEP_S:
             self.looks = 0
-        self.tracker, tracks = follow(self.tracker, detections, now)
+        self.tracker, tracks = follow(self.tracker, detections, now, self.strong_scores)
         self.looked_at = now
         self.looks += 1
         if self.looks < WARM_LOOKS:

@@ -26,43 +26,47 @@ def assert_problem(answer: httpx.Response, status: int, code: str) -> dict[str, 
     return body
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "status", "code"),
-    [
-        ("GET", "/api/v1/nothing", 404, "not_found"),
-        ("GET", "/api/nothing/at/all", 404, "not_found"),
-        ("DELETE", "/api/v1/me", 405, "method_not_allowed"),
-        ("GET", "/api/v1/incidents/not-an-id", 422, "invalid_request"),
-        ("GET", "/api/v1/incidents/00000000-0000-0000-0000-000000000000", 404, "unknown_incident"),
-        ("GET", "/api/v1/devices/00000000-0000-0000-0000-000000000000", 404, "unknown_device"),
-        ("GET", "/api/v1/evidence/00000000-0000-0000-0000-000000000000", 404, "unknown_evidence"),
-        ("GET", "/api/v1/incidents?state=other", 422, "invalid_request"),
-        ("GET", "/api/v1/incidents?cursor=%27;--", 422, "bad_cursor"),
-        ("GET", "/api/v1/map/dragons.geojson", 404, "unknown_layer"),
-        ("GET", "/api/v1/map/%00.geojson", 422, "invalid_value"),
-        ("GET", "/api/v1/schemas/dragon.json", 404, "unknown_kind"),
-    ],
-)
-def test_errors_have_one_shape(server: Server, sign_in: SignIn, method: str, path: str, status: int, code: str) -> None:
-    assert_problem(sign_in().request(method, path), status, code)
+WRONG_REQUESTS = [
+    ("GET", "/api/v1/nothing", 404, "not_found"),
+    ("GET", "/api/nothing/at/all", 404, "not_found"),
+    ("DELETE", "/api/v1/me", 405, "method_not_allowed"),
+    ("GET", "/api/v1/incidents/not-an-id", 422, "invalid_request"),
+    ("GET", "/api/v1/incidents/00000000-0000-0000-0000-000000000000", 404, "unknown_incident"),
+    ("GET", "/api/v1/devices/00000000-0000-0000-0000-000000000000", 404, "unknown_device"),
+    ("GET", "/api/v1/evidence/00000000-0000-0000-0000-000000000000", 404, "unknown_evidence"),
+    ("GET", "/api/v1/incidents?state=other", 422, "invalid_request"),
+    ("GET", "/api/v1/incidents?cursor=%27;--", 422, "bad_cursor"),
+    ("GET", "/api/v1/map/dragons.geojson", 404, "unknown_layer"),
+    ("GET", "/api/v1/map/%00.geojson", 422, "invalid_value"),
+    ("GET", "/api/v1/schemas/dragon.json", 404, "unknown_kind"),
+]
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/me",
-        "/incidents",
-        "/devices",
-        "/map",
-        "/categories",
-        "/users",
-        "/dead-letters",
-        "/push/key",
-        "/map/cell.geojson",
-    ],
-)
-def test_strangers_see_nothing(server: Server, path: str) -> None:
-    assert_problem(server.client().get(f"/api/v1{path}"), 401, "not_signed_in")
+def test_errors_have_one_shape(server: Server, sign_in: SignIn, subtests: pytest.Subtests) -> None:
+    client = sign_in()
+    for method, path, status, code in WRONG_REQUESTS:
+        with subtests.test(path):
+            assert_problem(client.request(method, path), status, code)
+
+
+CLOSED_PATHS = [
+    "/me",
+    "/incidents",
+    "/devices",
+    "/map",
+    "/categories",
+    "/users",
+    "/dead-letters",
+    "/push/key",
+    "/map/cell.geojson",
+]
+
+
+def test_strangers_see_nothing(server: Server, subtests: pytest.Subtests) -> None:
+    client = server.client()
+    for path in CLOSED_PATHS:
+        with subtests.test(path):
+            assert_problem(client.get(f"/api/v1{path}"), 401, "not_signed_in")
 
 
 def test_a_wrong_value_is_named_and_never_repeated(server: Server) -> None:
@@ -72,16 +76,25 @@ def test_a_wrong_value_is_named_and_never_repeated(server: Server) -> None:
     assert "s3cret" not in answer.text
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"{", b"null", b"[" * 50_000, b'{"lon": NaN, "lat": 1, "measured_at": "2026-01-01T00:00:00Z"}',
-     b'{"lon": 1e999, "lat": 1, "measured_at": "2026-01-01T00:00:00Z"}', b'\xff\xfe', b'{"lon": "\\ud800"}',
-     b'{"lon": 1, "lat": 1, "measured_at": "2026-01-01T00:00:00"}'],
-)  # fmt: skip
-def test_bodies_that_are_no_position_are_refused(server: Server, sign_in: SignIn, content: bytes) -> None:
+NO_POSITIONS = [
+    b"",
+    b"{",
+    b"null",
+    b"[" * 50_000,
+    b'{"lon": NaN, "lat": 1, "measured_at": "2026-01-01T00:00:00Z"}',
+    b'{"lon": 1e999, "lat": 1, "measured_at": "2026-01-01T00:00:00Z"}',
+    b'{"lon": 1, "lat": 1, "measured_at": "2026-01-01T00:00:00"}',
+    b'{"lon": "\\ud800"}',
+    b"\xff\xfe",
+]
+
+
+def test_bodies_that_are_no_position_are_refused(server: Server, sign_in: SignIn, subtests: pytest.Subtests) -> None:
     client = sign_in()
-    answer = client.post("/api/v1/me/position", content=content, headers={"Content-Type": "application/json"})
-    assert answer.status_code in (400, 422) and answer.headers["content-type"] == MEDIA_TYPE
+    for content in NO_POSITIONS:
+        with subtests.test(content[:30].decode("latin-1")):
+            answer = client.post("/api/v1/me/position", content=content, headers={"Content-Type": "application/json"})
+            assert answer.status_code in (400, 422) and answer.headers["content-type"] == MEDIA_TYPE
     assert client.get("/api/v1/me").status_code == 200
 
 
@@ -159,12 +172,23 @@ def test_pages_come_from_the_build(server: Server, database: Database, sign_in: 
     assert sign_in("chen", ("grid_worker",)).get("/").headers["location"] == "/phone"
 
 
-@pytest.mark.parametrize(
-    "path", ["/secret.pem", "/assets/../secret.pem", "/assets/%2e%2e/secret.pem", "/..%2f..%2fetc/passwd", "/assets/%00",
-             "/fonts/..%2f..%2fwall.html", "/.env", "/etc/passwd"]
-)  # fmt: skip
-def test_no_other_file_is_served(server: Server, path: str) -> None:
-    assert server.client().get(path).status_code == 404
+OTHER_FILES = (
+    "/secret.pem",
+    "/assets/../secret.pem",
+    "/assets/%2e%2e/secret.pem",
+    "/..%2f..%2fetc/passwd",
+    "/assets/%00",
+    "/fonts/..%2f..%2fwall.html",
+    "/.env",
+    "/etc/passwd",
+)
+
+
+def test_no_other_file_is_served(server: Server, subtests: pytest.Subtests) -> None:
+    client = server.client()
+    for path in OTHER_FILES:
+        with subtests.test(path):
+            assert client.get(path).status_code == 404
 
 
 def test_without_a_build_the_page_says_what_to_do(web_settings: Settings, tmp_path: Path) -> None:

@@ -90,22 +90,19 @@ def test_an_older_position_does_not_move_anybody_back(server: Server, database: 
         assert connection.execute("SELECT lon FROM staff_position").fetchone() == (120.17,)
 
 
-@pytest.mark.parametrize(
-    ("change", "code"),
-    [
+def test_positions_that_cannot_be_are_refused(server: Server, sign_in: SignIn, subtests: pytest.Subtests) -> None:
+    worker = sign_in("chen", ("grid_worker",), on_duty=True)
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({"lon": 500}, "bad_position"),
         ({"crs": "mars"}, "unknown_crs"),
         ({"measured_at": "2099-01-01T00:00:00Z"}, "future_dated"),
         ({"accuracy_m": -1}, "invalid_request"),
         ({"heading_deg": 700}, "invalid_request"),
-    ],
-)
-def test_positions_that_cannot_be_are_refused(
-    server: Server, sign_in: SignIn, change: dict[str, Any], code: str
-) -> None:
-    worker = sign_in("chen", ("grid_worker",), on_duty=True)
-    answer = worker.post("/api/v1/me/position", json=HERE | {"measured_at": now().isoformat()} | change)
-    assert (answer.status_code, answer.json()["code"]) == (422, code)
+    ]
+    for change, code in wrong:
+        with subtests.test(str(change)):
+            answer = worker.post("/api/v1/me/position", json=HERE | {"measured_at": now().isoformat()} | change)
+            assert (answer.status_code, answer.json()["code"]) == (422, code)
 
 
 def test_a_position_of_a_chinese_map_service_is_moved_to_where_it_is(

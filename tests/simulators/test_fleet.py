@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import paho.mqtt.client as mqtt
@@ -113,7 +114,7 @@ def test_an_event_is_repeated_at_growing_intervals_until_its_receipt(fleet: Flee
     assert wait_for(lambda: len(listener.events("SMK-01")) == 3, 8.0)
     heard = [(at_s, body) for at_s, topic, body in listener.heard if topic.endswith("SMK-01/event")]
     assert len({body["id"] for _, body in heard}) == 1
-    gaps = [later[0] - earlier[0] for earlier, later in zip(heard, heard[1:], strict=False)]
+    gaps = [later[0] - earlier[0] for earlier, later in pairwise(heard)]
     assert 0.8 < gaps[0] < 1.6 and 1.6 < gaps[1] < 3.0
     assert fleet.waiting_count == 1
     listener.answer("gridwarden/smoke_alarm/SMK-01/event", heard[0][1])
@@ -186,7 +187,7 @@ def test_events_outlast_a_fleet_without_connection(broker: Settings, listener: L
 
 
 def test_a_load_counts_its_receipts_and_what_was_lost(broker: Settings, listener: Listener) -> None:
-    report = run_load([(kind, code) for kind, code in CODES.items()], login(broker), rate_per_s=50, duration_s=1.0, drain_s=5.0)
+    report = run_load(list(CODES.items()), login(broker), rate_per_s=50, duration_s=1.0, drain_s=5.0)
     assert 45 <= report.sent <= 55
     assert report.receipts == report.sent and report.lost == 0
     assert report.p50_s is not None and 0 < report.p50_s < 1.0

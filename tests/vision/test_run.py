@@ -39,6 +39,7 @@ class ScriptedDetector:
     def __init__(self) -> None:
         self.seen: list[tuple[Label, tuple[float, float, float, float]]] = []
         self.labels = frozenset(Label)
+        self.strong_scores: dict[Label, float] = {}
 
     def detect(self, picture: NDArray[np.uint8]) -> Detections:
         seen = list(self.seen)

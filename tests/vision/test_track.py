@@ -104,6 +104,30 @@ def test_a_car_that_creeps_does_not_rest() -> None:
     )
 
 
+def test_a_car_that_passes_in_front_does_not_carry_off_the_track_of_one_that_stands() -> None:
+    """While it hides the other, one box is seen for both."""
+    standing = (0.56, 0.30, 0.75, 0.45)
+
+    def look(index: int) -> list[Seen]:
+        x = 1.0 - (index - 15) * 0.08
+        passing = (x, 0.34, x + 0.2, 0.52)
+        hides = 0.40 < x < 0.70
+        return [(Label.VEHICLE, passing, 0.9)] * (15 <= index < 28) + [(Label.VEHICLE, standing, 0.93)] * (not hides)
+
+    told = run([look(index) for index in range(45)], every_s=0.33)
+    before, after = told[12], told[-1]
+    assert len(before) == len(after) == 1 and before[0].id == after[0].id
+    assert after[0].still_since_at == before[0].still_since_at
+
+
+def test_a_model_whose_scores_run_low_says_so_and_is_believed() -> None:
+    state = TrackerState()
+    for index in range(3):
+        seen = detections(walker(index, score=0.3))
+        state, tracks = follow(state, seen, at(index * 0.2), {Label.PERSON: 0.25})
+    assert len(tracks) == 1
+
+
 boxes = st.tuples(st.floats(0, 0.9), st.floats(0, 0.9), st.floats(0.01, 0.3), st.floats(0.01, 0.3), st.floats(0, 1))
 
 

@@ -105,8 +105,9 @@ export class Outbox {
     void this.flush()
   }
 
+  /** What the disk has no room for is still sent, as long as the page lives. */
   async add(item: Item): Promise<void> {
-    await this.store.put(item)
+    await this.store.put(item).catch((problem: unknown) => console.error('outbox:', problem))
     this.items = [...this.items, item]
     this.tell()
     void this.flush()
@@ -191,7 +192,7 @@ export class Outbox {
     const options = { form, key: `${item.id}-photo`, timeoutS: 90 }
     const kept = await this.client.request<{ id: string }>('POST', '/evidence', options)
     item.evidence_id = kept.id
-    await this.store.put(item)
+    await this.store.put(item).catch((problem: unknown) => console.error('outbox:', problem))
     return kept.id
   }
 }
