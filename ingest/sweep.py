@@ -27,6 +27,7 @@ from kernel.types import Verdict
 log = logging.getLogger(__name__)
 DEAD_LETTER_DAYS = 30
 _ANSWER_BEFORE_S = 5.0  # before a check expires
+_SETTLE_S = 10.0  # rules recover with a hold time: an alarm that is still active just after the question may be ending
 
 
 class Sweeper:
@@ -86,7 +87,7 @@ def judge_check(check: CheckRequest, device: Device, state: DeviceState, now: da
     """What the sensor says about its own alarm; None: wait for a message measured after the question was asked.
 
     Just before the question expires the last known state decides, if the device is heard at all. A device that is
-    silent answers inconclusive, never clear.
+    silent answers inconclusive, never clear. An alarm gets ten seconds to recover before it counts as not clear.
     """
     fresh = state.measured_at is not None and state.measured_at >= check.requested_at
     if not fresh and now < check.expires_at - timedelta(seconds=_ANSWER_BEFORE_S):
@@ -96,6 +97,8 @@ def judge_check(check: CheckRequest, device: Device, state: DeviceState, now: da
     if not is_heard(KINDS[device.kind], device, state, now):
         return Verdict.INCONCLUSIVE, "the device is silent"
     if check.rule in state.alarms:
+        if now < check.requested_at + timedelta(seconds=_SETTLE_S):
+            return None
         return Verdict.NOT_CLEAR, "the alarm is still active"
     return (
         Verdict.CLEAR,

@@ -10,6 +10,7 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -252,7 +253,7 @@ class Crowd(Act):
 def _openness(spots: list[Point]) -> float:
     """How far apart the spots are as seen from the camera, which stands over the origin: sum of the least angles."""
     bearings = sorted(math.atan2(float(x), float(y)) for x, y in spots)
-    gaps = [b - a for a, b in zip(bearings, bearings[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(bearings)]
     return sum(min(gap, 0.02) for gap in gaps)
 
 

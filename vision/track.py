@@ -24,6 +24,7 @@ STILL_SHIFT = 0.15
 """Share of its own size by which a still thing's box may wander."""
 
 VELOCITY_WEIGHT = 0.4
+FIRST_VELOCITY_WEIGHT = 0.7
 BOX_WEIGHT = 0.7
 VELOCITY_HORIZON_S = 1.0
 """A lost track is moved on by its velocity for this long at most."""
@@ -268,8 +269,8 @@ def _carry_on(item: Followed, seen: _Seen, now_s: float, elapsed_s: float) -> Fo
         (seen.box[0] + seen.box[2] - item.box[0] - item.box[2]) / 2 / since_s,
         (seen.box[1] + seen.box[3] - item.box[1] - item.box[3]) / 2 / since_s,
     )
-    # the first step is all that is known of a velocity; later ones are smoothed
-    weight = 1.0 if item.looks == 1 else VELOCITY_WEIGHT
+    # the first step is nearly all that is known of a velocity; later ones are smoothed
+    weight = FIRST_VELOCITY_WEIGHT if item.looks == 1 else VELOCITY_WEIGHT
     velocity = (
         item.velocity[0] + weight * (measured[0] - item.velocity[0]),
         item.velocity[1] + weight * (measured[1] - item.velocity[1]),
