@@ -250,11 +250,16 @@ def summarise(report: ScoreReport, took_s: float) -> str:
     return "\n".join(lines + [f"  FAILED {failure}" for failure in report.failures])
 
 
-def run_stage(access_path: Path) -> int:
-    """Run until the scenario ends or SIGTERM comes. Exit status: 1 only for a scenario whose score is not whole."""
+def run_stage(access_path: Path, scenario_path: Path | None = None) -> int:
+    """Run until the scenario ends or SIGTERM comes. Exit status: 1 only for a scenario whose score is not whole.
+
+    `scenario_path` goes before the access file's own scenario. Raises what reading those files raises: ScenarioError,
+    OSError, ValueError, KeyError, TypeError.
+    """
     access = Access.read(access_path)
     city = City.read(json.loads(Path(access.plan).read_text("utf-8")))
-    scenario = read_scenario(Path(access.scenario)) if access.scenario else None
+    wanted = scenario_path or (Path(access.scenario) if access.scenario else None)
+    scenario = read_scenario(wanted) if wanted else None
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

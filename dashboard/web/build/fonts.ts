@@ -18,9 +18,9 @@ export function sliceName(key: string): string {
 }
 
 /** One `@font-face` for each slice and weight. */
-export function writeStyleSheet(ranges: Record<string, string>): string {
+export function writeStyleSheet(ranges: Record<string, string>, weights: number[]): string {
   const faces: string[] = []
-  for (const weight of WEIGHTS) {
+  for (const weight of weights) {
     for (const [key, range] of Object.entries(ranges)) {
       faces.push(
         `@font-face{font-family:'${FAMILY}';font-style:normal;font-display:swap;font-weight:${weight};` +
@@ -38,7 +38,9 @@ export function fonts(): Plugin {
   const files = new Map<string, () => Buffer | string>([
     ['unicode.json', () => table],
     ['LICENSE', () => readFileSync(join(home, 'LICENSE'))],
-    ['noto-sans-sc.css', () => writeStyleSheet(ranges)],
+    ['noto-sans-sc.css', () => writeStyleSheet(ranges, WEIGHTS)],
+    // For phones, which mostly have a Chinese font of their own: half the size, bold is drawn by the browser.
+    ['noto-sans-sc-400.css', () => writeStyleSheet(ranges, [400])],
   ])
   for (const weight of WEIGHTS) {
     for (const key of Object.keys(ranges)) {
