@@ -384,7 +384,8 @@ def _hire(
     families = rng.sample(FAMILY_NAMES, WORKER_COUNT + 2)
     names = [family + given for family, given in zip(families, rng.sample(GIVEN_NAMES, WORKER_COUNT + 2), strict=True)]
     people = [
-        _make_worker(district, f"worker{number + 1:02d}", names.pop(), codes[number % len(codes)]) for number in range(WORKER_COUNT)
+        _make_worker(district, f"worker{number + 1:02d}", names.pop(), codes[number % len(codes)])
+        for number in range(WORKER_COUNT)
     ]
     first = cameras[0]
     desk = Person(

@@ -15,7 +15,13 @@ Say = Callable[[str], None]
 
 
 def serve_camera(
-    stop: threading.Event, say: Say, *, file: Path | None = None, seed: int = 1, host: str = "127.0.0.1", port: int = 8554
+    stop: threading.Event,
+    say: Say,
+    *,
+    file: Path | None = None,
+    seed: int = 1,
+    host: str = "127.0.0.1",
+    port: int = 8554,
 ) -> None:
     """Serve one camera until `stop`: a video file in a loop, or the street of a seed with its ordinary life.
 

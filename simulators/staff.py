@@ -281,7 +281,8 @@ def step_towards(position: LonLat, place: LonLat, step_m: float) -> LonLat:
     left_m = distance_m(position, place)
     share = max(0.0, min(left_m - ARRIVED_M / 2, step_m)) / max(left_m, 1e-6)
     return LonLat(
-        round(position.lon + (place.lon - position.lon) * share, 7), round(position.lat + (place.lat - position.lat) * share, 7)
+        round(position.lon + (place.lon - position.lon) * share, 7),
+        round(position.lat + (place.lat - position.lat) * share, 7),
     )
 
 

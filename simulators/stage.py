@@ -191,7 +191,9 @@ class Stage:
         return {
             "seed": self.city.seed,
             "missing": self._find_missing(),
-            "cameras": {path: {"viewers": len(c.viewers), "frames": c.frame_count} for path, c in self.server.cameras.items()},
+            "cameras": {
+                path: {"viewers": len(c.viewers), "frames": c.frame_count} for path, c in self.server.cameras.items()
+            },
             "fleet": {"devices": len(self.fleet.devices), "waiting": self.fleet.waiting_count, **counts},
             "staff": {"handled": self.crew.journal.handled, "checked": self.crew.journal.checked},
         }
@@ -220,11 +222,22 @@ class Stage:
 
     def _report_again(self, incidents: list[dict[str, Any]]) -> None:
         """The switch of the scoring test: a finished case of the street is reported once more."""
-        done = [i for i in incidents if i["state"] == "closed" and i["category"]["id"] in ("illegal_parking", "bin_overflow", "exposed_garbage")]
+        done = [
+            i
+            for i in incidents
+            if i["state"] == "closed" and i["category"]["id"] in ("illegal_parking", "bin_overflow", "exposed_garbage")
+        ]
         if not done:
             raise LookupError("there is no finished case to report again")
         first = done[0]
-        self.crew.report({"category": first["category"]["id"], "lon": first["lon"], "lat": first["lat"], "note": "再次上报 / reported again"})
+        self.crew.report(
+            {
+                "category": first["category"]["id"],
+                "lon": first["lon"],
+                "lat": first["lat"],
+                "note": "再次上报 / reported again",
+            }
+        )
 
 
 def return_memory() -> None:

@@ -169,7 +169,7 @@ def _about(middle: float, reach: float) -> tuple[float, float]:
 
 SMALLEST_PX: dict[str, tuple[float, float]] = {
     # place: (height in metres of the smallest thing there, least pixels high at 640 x 360)
-    "square": (1.6, 25.0),
+    "square": (1.6, 30.0),
     "pavement_path": (1.6, 25.0),
     "bin": (1.0, 30.0),
     "litter_spot": (0.75, 24.5),
