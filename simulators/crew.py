@@ -142,12 +142,13 @@ class Crew:
                 await account.close()
 
     def _draw_manners(self) -> Manners:
-        """Everybody's: the very first offer may be refused, and another one not answered, as the seed has it."""
+        """Everybody's. Alone, the very first offer may be refused and another one not answered, as the seed has it."""
+        refuses, ignores = self._rng.random() < 0.7, self._rng.random() < 0.5
         return Manners(
             speed_m_s=self._plan.speed_m_s,
             thinks_s=(0.6, 2.0) if self._plan.alone else (3.0, 5.0),
-            refuses_first=self._rng.random() < 0.7,
-            ignores_first=self._rng.random() < 0.5,
+            refuses_first=self._plan.alone and refuses,
+            ignores_first=self._plan.alone and ignores,
         )
 
     async def _sign_in(self, person: Person) -> None:

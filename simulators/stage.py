@@ -24,7 +24,7 @@ from typing import Any
 from kernel.types import LonLat
 from simulators.account import Platform
 from simulators.cause import ACTIONS, DOOR_USE_S, Caused, Causes
-from simulators.city import CAMERA_FPS, SILENT_DOOR, City
+from simulators.city import CAMERA_FPS, PLACE_OF_ZONE, SILENT_DOOR, City
 from simulators.control import ControlServer
 from simulators.corner import FRAME_SIZE, Corner
 from simulators.crew import Crew, CrewPlan
@@ -40,7 +40,7 @@ READY_S = 90.0
 WARM_UP_S = 6.0
 TRIM_S = 15.0
 RESTING_S = 25.0
-"""A device that a button has used is left alone for so long, until its incident can be seen."""
+"""A place that a button has used is left alone for so long, until its incident can be seen."""
 BUTTONS = {
     "drop_rubbish": ("drop_litter", "overflow_bin"),
     "park_here": ("park",),
@@ -90,13 +90,13 @@ class Stage:
         plan = CrewPlan(
             tokens={person["name"]: person["tokens"] for person in people},
             alone=alone,
-            speed_m_s=access.speed_m_s or (35.0 if alone else 14.0),
+            speed_m_s=access.speed_m_s or (35.0 if alone else 22.0),
             sessions=Path(access.people).with_suffix(".sessions"),
         )
         platform = Platform(url=access.web_url, ca_file=access.ca_file, verify=access.verify_tls)
         self.crew = Crew(city, self.causes, platform, plan)
         self._rng = random.Random(f"{city.seed}/buttons")
-        self._used_s: dict[str, float] = {}
+        self._used_s: dict[tuple[str, str], float] = {}
 
     def start(self) -> None:
         """Everything at once. Raises OSError when the cameras' port is taken."""
@@ -149,7 +149,7 @@ class Stage:
                 caused = self._act_near(name)
             except LookupError:
                 continue
-            self._used_s[caused.device] = time.monotonic()
+            self._used_s[caused.device, caused.place] = time.monotonic()
             return self._describe(button, name, caused)
         raise LookupError(f"{button}: every place for it is taken")
 
@@ -161,7 +161,7 @@ class Stage:
         places |= {d.code: LonLat(d.lon, d.lat) for d in self.city.devices if d.kind == kind}
         busy = self._find_busy()
         for code in sorted(places, key=lambda code: distance_m(places[code], home)):
-            if code in busy:
+            if (code, ACTIONS[name].place) in busy:
                 continue
             try:
                 return self.causes.perform(name, code, {})
@@ -169,12 +169,14 @@ class Stage:
                 continue
         raise LookupError(name)
 
-    def _find_busy(self) -> set[str]:
-        """Devices with an open incident, and those used a moment ago."""
+    def _find_busy(self) -> set[tuple[str, str]]:
+        """Devices, and places under a camera, with an open incident, and those used a moment ago."""
         now_s = time.monotonic()
-        busy = {code for code, used_s in self._used_s.items() if now_s - used_s < RESTING_S}
+        busy = {key for key, used_s in self._used_s.items() if now_s - used_s < RESTING_S}
         for incident in self.crew.read_open():
-            busy |= {report["device"]["code"] for report in incident.get("reports") or [] if report.get("device")}
+            for report in incident.get("reports") or []:
+                if report.get("device"):
+                    busy.add((str(report["device"]["code"]), PLACE_OF_ZONE.get(report.get("zone") or "", "")))
         return busy
 
     def _describe(self, button: str, name: str, caused: Caused) -> dict[str, Any]:

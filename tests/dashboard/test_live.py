@@ -154,6 +154,20 @@ def test_nothing_is_lost_with_writers_at_once_and_readers_that_come_and_go(
         assert set(written) <= each
 
 
+def test_a_snapshot_is_shared_only_while_nothing_has_changed(
+    server: Server, database: Database, sign_in: SignIn
+) -> None:
+    client = sign_in()
+    for _ in range(5):
+        with watch(server, client) as first:
+            hear(first, "snapshot")
+            with database.transaction() as connection:
+                incident_id = str(open_incident(connection))
+            hear(first, "delta")
+            with watch(server, client) as second:  # at once: within the time that a snapshot is kept
+                assert incident_id in {incident["id"] for incident in hear(second, "snapshot")["incidents"]}
+
+
 def test_numbers_rise_and_each_change_is_told_once(server: Server, database: Database, sign_in: SignIn) -> None:
     with watch(server, sign_in()) as live:
         last = hear(live, "snapshot")["seq"]
