@@ -9,9 +9,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -19,6 +17,7 @@ from uuid import UUID
 import psycopg
 
 from dashboard.feed import Delta, read_deltas, read_live, read_snapshot
+from dashboard.listener import CLOSE_RESTART, CLOSE_REVOKED, CLOSE_SLOW, Audience, Socket
 from dashboard.metrics import Metrics
 from dashboard.session import forget_sessions, read_rights
 from dashboard.store import write_json
@@ -28,7 +27,6 @@ from kernel.db import Database
 from kernel.types import Role
 
 log = logging.getLogger(__name__)
-BYTE_LIMIT = 4_000_000  # waiting for one socket, its first snapshot not counted
 _POLL_S = 0.25
 _LIVE_S = 1.0
 _PING_S = 5.0
@@ -36,58 +34,6 @@ _RECHECK_S = 5.0
 _FORGET_S = 600.0
 _MAX_RESUME = 2_000  # a socket farther behind gets a snapshot, which is smaller then
 _SNAPSHOT_AGE_S = 1.0
-CLOSE_REVOKED, CLOSE_SLOW, CLOSE_RESTART = 4401, 4408, 1012
-
-
-@dataclass(frozen=True, slots=True)
-class Audience:
-    """Sockets that see the same: one scope, with or without the staff's positions."""
-
-    scope: str
-    sees_staff: bool
-
-
-@dataclass(eq=False, slots=True)
-class Socket:
-    """One open socket as the hub knows it. Only the event loop touches it."""
-
-    audience: Audience
-    user_id: UUID
-    roles: frozenset[Role]
-    token_hash: bytes
-    seq: int = 0
-    joining: bool = True
-    held: list[Delta] = field(default_factory=list)
-    texts: deque[tuple[str, int]] = field(default_factory=deque)  # with what each counts
-    queued_bytes: int = 0
-    wants_full: bool = False  # telemetry was left out while it lagged
-    told: set[UUID] = field(default_factory=set)  # tasks that were sent on this socket
-    close_code: int | None = None
-    ready: asyncio.Event = field(default_factory=asyncio.Event)
-    closing: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def offer(self, text: str, *, counted: bool = True) -> None:
-        """Queue a message; a socket that has too much waiting already is given up instead of growing for ever.
-
-        What it needs to begin with is not counted: a large city's snapshot is no sign of a slow browser.
-        """
-        if self.close_code is not None:
-            return
-        cost = len(text) if counted else 0
-        if self.queued_bytes and self.queued_bytes + cost > BYTE_LIMIT:
-            self.close(CLOSE_SLOW)
-            return
-        self.texts.append((text, cost))
-        self.queued_bytes += cost
-        self.ready.set()
-
-    def close(self, code: int) -> None:
-        """Ask for its end; what waits is let go at once."""
-        if self.close_code is None:
-            self.close_code = code
-            self.texts.clear()
-            self.held.clear()
-            self.closing.set()
 
 
 class Hub:

@@ -12,8 +12,8 @@ from starlette.websockets import WebSocketDisconnect
 
 from dashboard.auth import find_session
 from dashboard.context import Web, get_web
-from dashboard.hub import CLOSE_REVOKED, Audience, Socket
 from dashboard.limits import is_own_origin
+from dashboard.listener import CLOSE_REVOKED, Audience, Socket
 from dashboard.session import Session
 from dashboard.staff import WATCHERS
 from dashboard.tasks import confirm_task

@@ -243,8 +243,9 @@ def _repeats(track: Track, kept: Sequence[Spot]) -> bool:
 
 
 def _begin(track: Track, now_s: float, key_prefix: str) -> Spot:
-    # A thing that was followed to this place stands since it came to rest; one that appears, since it is seen.
-    since_s = now_s if track.still_since_at is None else track.still_since_at.timestamp()
+    # A thing that was followed to this place stands since it came to rest, shortly ago; of longer nothing is known here.
+    rested_s = now_s if track.still_since_at is None else track.still_since_at.timestamp()
+    since_s = max(rested_s, now_s - MAX_STEP_S)
     return Spot(
         key=f"{key_prefix}{int(since_s * 1000):x}-{track.id % 1000}",
         box=track.box,

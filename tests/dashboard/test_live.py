@@ -382,7 +382,7 @@ def _never_reads(server: Server, client: httpx.Client) -> socket.socket:
 def test_a_browser_that_does_not_read_is_dropped_and_holds_nobody_up(
     server: Server, database: Database, sign_in: SignIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dashboard.hub.BYTE_LIMIT", 200_000)
+    monkeypatch.setattr("dashboard.listener.BYTE_LIMIT", 200_000)
     client = sign_in()
     raw = _never_reads(server, client)
     dropped = server.web.metrics.dropped

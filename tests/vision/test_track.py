@@ -104,15 +104,18 @@ def test_a_car_that_creeps_does_not_rest() -> None:
     )
 
 
-def test_a_car_that_passes_in_front_does_not_carry_off_the_track_of_one_that_stands() -> None:
+@pytest.mark.parametrize(("first_x", "step"), [(1.0, 0.08), (0.8, 0.14), (0.72, 0.11)])
+def test_a_car_that_passes_in_front_does_not_carry_off_the_track_of_one_that_stands(
+    first_x: float, step: float
+) -> None:
     """While it hides the other, one box is seen for both."""
     standing = (0.56, 0.30, 0.75, 0.45)
 
     def look(index: int) -> list[Seen]:
-        x = 1.0 - (index - 15) * 0.08
+        x = first_x - (index - 15) * step
         passing = (x, 0.34, x + 0.2, 0.52)
-        hides = 0.40 < x < 0.70
-        return [(Label.VEHICLE, passing, 0.9)] * (15 <= index < 28) + [(Label.VEHICLE, standing, 0.93)] * (not hides)
+        seen = [(Label.VEHICLE, passing, 0.9)] if index >= 15 and x > -0.2 else []
+        return seen if index >= 15 and 0.40 < x < 0.70 else [*seen, (Label.VEHICLE, standing, 0.93)]
 
     told = run([look(index) for index in range(45)], every_s=0.33)
     before, after = told[12], told[-1]

@@ -46,6 +46,7 @@ class Plan:
     limit: int | None = None
     minutes: float | None = None
     photos_per_epoch: int = 500
+    start: Path | None = None
 
 
 Batch = dict[str, torch.Tensor]
@@ -174,6 +175,11 @@ def train(plan: Plan) -> Path:
         first = int(state["epoch"]) + 1
         progress = Progress(steps=int(state["steps"]), spent_s=float(state["spent_s"]))
         say(f"resumed after epoch {first}")
+    elif plan.start is not None:
+        state = torch.load(plan.start, weights_only=True)
+        network.load_state_dict(state["average"])
+        average.load_state_dict(state["average"])
+        say(f"started from {plan.start.name}")
     pictures = load_pictures(plan.data, "train", INPUT_WIDTH, INPUT_HEIGHT, plan.limit)
     say(f"{len(pictures)} pictures, {int(pictures.real.sum())} of them photographs")
     progress.began_s = time.monotonic()
@@ -249,6 +255,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=None, help="end the schedule after that long at the latest")
+    parser.add_argument("--learning-rate", type=float, default=Plan.__dataclass_fields__["learning_rate"].default)
+    parser.add_argument("--start", type=Path, default=None, help="a checkpoint of an earlier run to begin from")
     parser.add_argument("--photos-per-epoch", type=int, default=500)
     parser.add_argument("--limit", type=int, default=None, help="only that many pictures, to try the path")
     args = parser.parse_args()

@@ -13,7 +13,7 @@ beforeEach(() => {
 
 function show(count: number) {
   const incidents = Array.from({ length: count }, (_, index) =>
-    buildIncident({ area: { street: '天水街道', community: `社区${index % 7}`, grid: null } }),
+    buildIncident({ area: { street: '天水街道', community: `社区${index % 7}`, grid: '' } }),
   )
   applyMessages(city, [buildSnapshot(1, incidents)], NOW)
   return { incidents, panel: mount(QueuePanel, { props: { now: NOW, search: '' } }) }

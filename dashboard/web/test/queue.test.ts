@@ -48,7 +48,7 @@ describe('searching', () => {
 
 describe('a flood', () => {
   it('is grouped by category and community, each group showing its worst light', () => {
-    const elsewhere = buildIncident({ area: { street: '天水街道', community: '天水社区', grid: null } })
+    const elsewhere = buildIncident({ area: { street: '天水街道', community: '天水社区', grid: '' } })
     const groups = groupEntries(orderQueue([plain, over, elsewhere], 'all', '', NOW))
     expect(groups).toHaveLength(2)
     expect(groups[0]?.entries.map((entry) => entry.incident)).toEqual([over, plain])

@@ -43,8 +43,14 @@ def test_single_misses_of_the_detector_neither_delay_nor_end_a_crowd() -> None:
 
 
 def test_a_number_that_wavers_between_the_limits_does_not_raise_again_and_again() -> None:
-    _, findings = tell(RULE, ZONE, lambda now_s: people(5 if now_s < 20 or now_s % 8 < 4 else 4), seconds=120)
+    _, findings = tell(RULE, ZONE, lambda now_s: people(5 if now_s < 20 or now_s % 20 < 10 else 4), seconds=120)
     assert len(findings) == 1
+
+
+def test_single_ghosts_of_the_detector_make_no_crowd() -> None:
+    quick = zone(RULE, limit=5, hold_s=0)
+    _, findings = tell(RULE, quick, lambda now_s: people(6 if now_s % 2 == 1 else 4), seconds=60)
+    assert findings == []
 
 
 def test_a_person_lost_for_a_moment_still_counts() -> None:

@@ -146,7 +146,10 @@ def test_nothing_is_concluded_from_a_time_in_which_nobody_looked() -> None:
     """The stream is lost for a minute: the reported car is not called gone, and not reported again."""
 
     def story(now_s: float) -> Sequence[Track] | None:
-        return None if 20 <= now_s < 80 else car(now_s, arrived_s=5)
+        if 20 <= now_s < 80:
+            return None
+        # the detector needs a moment to find it again
+        return [] if 80 <= now_s < 82 else car(now_s, arrived_s=5)
 
     _, findings = tell(RULE, ZONE, story, seconds=110)
     assert len(findings) == 1
@@ -161,6 +164,25 @@ def test_a_car_that_came_in_a_long_time_without_looks_stands_since_it_was_seen()
     _, findings = tell(RULE, ZONE, story, seconds=1030)
     (up,) = raised(findings)
     assert (up.raised_at - at(0)).total_seconds() == pytest.approx(1010, abs=0.5)
+
+
+def test_a_car_seen_before_and_after_a_long_time_without_looks_may_be_another_one() -> None:
+    def story(now_s: float) -> Sequence[Track] | None:
+        if 10 <= now_s < 1000:
+            return None
+        return car(now_s, arrived_s=5) if now_s < 10 else [track(Label.VEHICLE, CAR, track_id=2, born_s=1000)]
+
+    _, findings = tell(RULE, ZONE, story, seconds=1030)
+    (up,) = raised(findings)
+    assert (up.raised_at - at(0)).total_seconds() > 1007
+
+
+def test_something_seen_there_only_now_and_then_opens_nothing() -> None:
+    def story(now_s: float) -> Sequence[Track]:
+        return car(now_s, arrived_s=5) if now_s % 3 < 0.6 else []
+
+    _, findings = tell(RULE, ZONE, story, seconds=60)
+    assert findings == []
 
 
 def test_two_cars_side_by_side_are_two_episodes() -> None:

@@ -1,218 +1,37 @@
-/** The shapes of docs/architecture.md: one JSON shape for an incident everywhere. Instants are ISO-8601 in UTC. */
+/**
+ * The shapes of the API. Those of HTTP are generated from dashboard/openapi.json (`npm run types`, part of every build);
+ * what the socket says is written here after docs/architecture.md. Instants are ISO-8601 in UTC.
+ */
+import type { components } from './generated'
 
-export type Seat = 'wall' | 'phone'
-export type Role = 'operator' | 'grid_worker' | 'handling_dept' | 'engineer' | 'admin'
-export type Light = 'green' | 'amber' | 'red'
-export type IncidentState =
-  'reported' | 'filed' | 'dispatched' | 'accepted' | 'on_site' | 'handled' | 'closed' | 'void'
-export type Verdict = 'clear' | 'not_clear' | 'inconclusive'
-export type ActionName =
-  | 'file'
-  | 'void'
-  | 'dispatch'
-  | 'accept'
-  | 'refuse'
-  | 'expire'
-  | 'arrive'
-  | 'handle'
-  | 'check'
-  | 'close'
-  | 'rework'
-  | 'send_back'
-  | 'acknowledge'
-export type Need = 'reason' | 'photo' | 'position' | 'user' | 'verdict'
+type Schemas = components['schemas']
 
-export interface Person {
-  id: string
-  name: string
-}
+export type Seat = Schemas['Seat']
+export type Role = Schemas['Role']
+export type Light = Schemas['Light']
+export type IncidentState = Schemas['IncidentState']
+export type Verdict = Schemas['Verdict']
+export type ActionName = Schemas['Action']
+export type Need = Schemas['ActionOut']['needs'][number]
 
-export interface Category {
-  id: string
-  zh: string
-  en: string
-  code: string
-  standard: string
-  named_person: boolean
-  check_kinds: string[]
-  severity?: number
-}
+export type Category = Schemas['CategoryOut']
+export type CategoryFull = Schemas['CategoryFull']
+export type Incident = Schemas['IncidentOut']
+export type IncidentReport = Schemas['ReportOut']
+export type Evidence = Schemas['EvidenceOut']
+/** What this reader may do now; the schema leaves the name a text. */
+export type OfferedAction = Schemas['ActionOut'] & { name: ActionName }
+export type IncidentDetail = Omit<Schemas['IncidentDetail'], 'actions'> & { actions: OfferedAction[] }
+export type IncidentPage = Schemas['IncidentPage']
+export type Candidate = Schemas['CandidateOut']
 
-/** Why the system suggests it: a stable code, with figures beside it. */
-export interface Reason {
-  code: string
-  [figure: string]: unknown
-}
-
-export interface Proposal {
-  action: ActionName
-  user_id?: string | null
-  user_name?: string | null
-  reasons: Reason[]
-}
-
-export interface Incident {
-  id: string
-  map_id: number
-  number: string
-  version: number
-  state: IncidentState
-  category: Category
-  severity: number
-  lon: number
-  lat: number
-  cell_code: string
-  area_code: string
-  place: string
-  area: { street?: string | null; community?: string | null; grid?: string | null }
-  opened_at: string
-  filed_at: string | null
-  handled_at: string | null
-  ended_at: string | null
-  limit_from: string | null
-  due_at: string | null
-  acknowledged_at: string | null
-  light: Light | null
-  report_count: number
-  assignee: Person | null
-  handler: Person | null
-  offered_at: string | null
-  needs_operator: string | null
-  proposal: Proposal | null
-  cover: string | null
-}
-
-export interface IncidentReport {
-  id: string
-  source: string
-  device: { id: string; code: string; name: string; kind: string } | null
-  rule: string
-  zone: string
-  occurred_at: string
-  received_at: string
-  evidence_ids: string[]
-  detail: Record<string, unknown>
-  reporter: Person | string | null
-}
-
-export interface IncidentEvent {
-  at: string
-  action: string
-  from_state: IncidentState | null
-  to_state: IncidentState
-  actor: string
-  reason: string
-  detail: Record<string, unknown>
-}
-
-export interface Assignment {
-  user: Person
-  reason: unknown
-  offered_at: string
-  answered_at: string | null
-  outcome: string | null
-}
-
-export interface Check {
-  id: string
-  kind: string
-  device: { id: string; code: string; name: string; kind: string } | null
-  requested_at: string
-  answered_at: string | null
-  verdict: Verdict | null
-  evidence_id: string | null
-  detail: string
-}
-
-export interface Evidence {
-  id: string
-  kind: string
-  taken_at: string
-  width: number
-  height: number
-  lon: number | null
-  lat: number | null
-}
-
-export interface OfferedAction {
-  name: ActionName
-  needs: Need[]
-}
-
-export interface IncidentDetail extends Incident {
-  reports: IncidentReport[]
-  events: IncidentEvent[]
-  assignments: Assignment[]
-  checks: Check[]
-  evidence: Evidence[]
-  actions: OfferedAction[]
-}
-
-export interface Candidate {
-  user: Person
-  distance_m: number | null
-  open_tasks: number
-  on_duty: boolean
-  position_age_s: number | null
-  chosen: boolean
-  reasons: (string | Reason)[]
-}
-
-export interface Zone {
-  name: string
-  rule: string
-  polygon: [number, number][]
-  lon?: number | null
-  lat?: number | null
-}
-
-export interface Metric {
-  value: number | string | boolean | null
-  at: string
-}
-
-export interface Device {
-  id: string
-  map_id: number
-  code: string
-  kind: string
-  name: string
-  lon: number
-  lat: number
-  cell_code: string
-  status: 'ok' | 'alarm' | 'fault' | 'offline' | 'unknown'
-  metrics: Record<string, Metric>
-  alarms: Record<string, { cause: string; raised_at: string }>
-  last_seen_at: string | null
-  camera: { heading_deg: number | null; fov_deg: number | null; range_m: number | null; zones: Zone[] } | null
-}
-
-export interface Staff {
-  id: string
-  map_id: number
-  name: string
-  roles: Role[]
-  on_duty: boolean
-  lon: number | null
-  lat: number | null
-  accuracy_m: number | null
-  heading_deg: number | null
-  measured_at: string | null
-  open_tasks: number
-}
-
-export interface Me {
-  id: string
-  name: string
-  display_name: string
-  roles: Role[]
-  scope: string
-  language: string
-  on_duty: boolean
-  responsibility_grid_code: string | null
-  city: string
-  timezone: string
-}
+export type Metric = Schemas['MetricView']
+export type DeviceStatus = 'ok' | 'alarm' | 'fault' | 'offline' | 'unknown'
+export type Device = Omit<Schemas['DeviceView'], 'status'> & { status: DeviceStatus }
+export type Readings = Schemas['Readings']
+export type Staff = Schemas['StaffView']
+export type Me = Schemas['Me']
+export type MapSummary = Schemas['MapSummary']
 
 export interface Summary {
   devices: number
@@ -247,9 +66,3 @@ export type LiveMessage =
   | { type: 'task'; incident_id: string; kind: string; push_id: string }
   | { type: 'ping'; at: string; seq?: number; degraded_since?: string | null }
   | { type: 'degraded'; since: string | null }
-
-export interface MapSummary {
-  district: { code?: string; name: string } | string | null
-  bounds: [number, number, number, number] | null
-  layers: { name: string; url: string }[]
-}

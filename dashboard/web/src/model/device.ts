@@ -47,8 +47,6 @@ const FLAGS = new Set(['open', 'barrier_open', 'fault'])
 export function metricText(name: string, metric: Metric): string {
   const { value } = metric
   if (FLAGS.has(name)) return t(value ? 'flag.yes' : 'flag.no')
-  if (value === null) return '—'
-  if (typeof value !== 'number') return String(value)
   const rounded = Number.isInteger(value) ? String(value) : value.toFixed(Math.abs(value) < 10 ? 2 : 1)
   return [rounded, unitOf(name)].filter(Boolean).join(' ')
 }

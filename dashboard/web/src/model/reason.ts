@@ -32,13 +32,11 @@ export function actorText(actor: string): string {
   return source && name && hasText('source', source) ? `${tx('source', source)} ${name}` : actor
 }
 
-/** The reasons inside an assignment's record, whichever way it keeps them. */
+/** The reasons inside an assignment's record, or a list of them as it is. */
 export function reasonsOf(record: unknown): unknown[] {
   if (Array.isArray(record)) return record
-  if (typeof record !== 'object' || record === null) return record ? [record] : []
-  const kept = (record as { reasons?: unknown; why?: unknown }).reasons ?? (record as { why?: unknown }).why
-  if (Array.isArray(kept)) return kept
-  return 'code' in record ? [record] : []
+  const kept = (record as { reasons?: unknown } | null)?.reasons
+  return Array.isArray(kept) ? kept : []
 }
 
 export function joinReasons(record: unknown): string {

@@ -2,7 +2,7 @@
 import { computed, ref, shallowRef, watch } from 'vue'
 import { Client, Problem } from '@/api/client'
 import { LiveSocket, type Link } from '@/api/live'
-import type { ActionName, Category, Incident, IncidentDetail, LiveMessage, Me } from '@/api/types'
+import type { ActionName, CategoryFull, Incident, IncidentDetail, LiveMessage, Me } from '@/api/types'
 import { followPerson, t, tx } from '@/i18n'
 import { applyMessages, createCity } from '@/model/city'
 import { setTimeZone } from '@/model/clock'
@@ -20,7 +20,7 @@ export const queued = shallowRef<Item[]>([])
 export const sending = ref(false)
 /** Said once, until it is tapped away. */
 export const notices = ref<{ id: number; text: string; bad: boolean }[]>([])
-export const categories = shallowRef<(Category & { severity: number })[]>([])
+export const categories = shallowRef<CategoryFull[]>([])
 export const chosenId = ref<string | null>(null)
 export const detail = shallowRef<IncidentDetail | null>(null)
 

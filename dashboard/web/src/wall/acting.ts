@@ -35,7 +35,7 @@ export const offered = computed<OfferedAction[]>(() => {
   return shown.actions.filter((one) => !one.needs.includes('photo') && !one.needs.includes('position'))
 })
 
-export function findOffered(name: ActionName): OfferedAction | undefined {
+export function findOffered(name: string): OfferedAction | undefined {
   return offered.value.find((one) => one.name === name)
 }
 
@@ -50,7 +50,7 @@ const WANTED_BY_NEED: Record<string, ActionName[]> = {
 export const primary = computed<OfferedAction | null>(() => {
   const incident = detail.value
   if (!incident) return null
-  const wanted: ActionName[] = []
+  const wanted: string[] = []
   if (incident.proposal) wanted.push(incident.proposal.action)
   if (incident.needs_operator) wanted.push(...(WANTED_BY_NEED[incident.needs_operator] ?? []))
   if (needsAcknowledgement(incident)) wanted.push('acknowledge')

@@ -33,11 +33,7 @@ export const selected = computed<Incident | null>(() => {
   return detail.value?.id === selectedId.value ? detail.value : null
 })
 
-export const placeName = computed(() => {
-  const district = mapSummary.value?.district
-  const name = typeof district === 'string' ? district : district?.name
-  return name ?? me.value?.city ?? ''
-})
+export const placeName = computed(() => mapSummary.value?.district?.name ?? me.value?.city ?? '')
 
 export function explain(problem: unknown): string {
   if (problem instanceof Problem) return tx('problem', problem.code, problem.params)
