@@ -1,5 +1,5 @@
 /** What an operator does to an incident: at once, or held for some seconds so that it can be undone. */
-import { computed, ref } from 'vue'
+import { computed, ref, watch } from 'vue'
 import { newId, Problem } from '@/api/client'
 import type { ActionName, IncidentDetail, OfferedAction, Verdict } from '@/api/types'
 import { t, tx } from '@/i18n'
@@ -74,7 +74,24 @@ function isReady(action: OfferedAction, inputs: ActionInputs): boolean {
   })
 }
 
+let wish: (() => void) | null = null
+
+/** A key that comes before the details have arrived is not lost: it waits for them. */
+function waitForDetail(act: () => void): boolean {
+  if (!selected.value || detail.value?.id === selectedId.value) return false
+  wish = act
+  return true
+}
+
+watch(selectedId, () => (wish = null))
+watch(detail, () => {
+  const act = wish
+  wish = null
+  if (detail.value?.id === selectedId.value) act?.()
+})
+
 export function doPrimary(): void {
+  if (waitForDetail(doPrimary)) return
   const action = primary.value
   if (!action) return
   const proposal = detail.value?.proposal
@@ -85,6 +102,7 @@ export function doPrimary(): void {
 }
 
 export function begin(name: ActionName): void {
+  if (waitForDetail(() => begin(name))) return
   const action = findOffered(name)
   if (!action) {
     if (selected.value) showToast(t('toast.not_now', { action: tx('action', name) }))
@@ -95,11 +113,10 @@ export function begin(name: ActionName): void {
 }
 
 async function post(incident: IncidentDetail, name: ActionName, inputs: ActionInputs, keepalive = false): Promise<void> {
-  const answer = await client.post<IncidentDetail>(`/incidents/${incident.id}/actions/${name}`, inputs, {
-    version: incident.version,
-    key: newId(),
-    keepalive,
-  })
+  const options = { key: newId(), keepalive }
+  // "Seen" decides nothing, so it need not have been said of the newest version.
+  const guarded = name === 'acknowledge' ? options : { ...options, version: incident.version }
+  const answer = await client.post<IncidentDetail>(`/incidents/${incident.id}/actions/${name}`, inputs, guarded)
   if (selectedId.value === answer.id) takeDetail(answer)
 }
 

@@ -25,6 +25,8 @@ export interface MapDesk {
   restyle: (scene: Scene) => Promise<void>
   /** Asks for an update before the next picture; many calls cause one. */
   refresh: () => void
+  /** False when something could not be fetched: the map is then not whole. */
+  isWhole: () => boolean
   show: (layer: MapLayer, visible: boolean) => void
   remove: () => void
 }
@@ -120,7 +122,11 @@ export async function openMap(container: HTMLElement, hooks: MapHooks): Promise<
     refresh()
   }
   map.once('load', fillStyle)
-  map.on('error', (event) => hooks.failed(event.error.message))
+  let whole = true
+  map.on('error', (event) => {
+    whole = false
+    hooks.failed(event.error.message)
+  })
   map.on('click', (event) => hooks.picked(pickAt(map, event.point.x, event.point.y)))
   map.on('mousemove', (event) => {
     map.getCanvas().style.cursor = pickAt(map, event.point.x, event.point.y) ? 'pointer' : ''
@@ -132,6 +138,7 @@ export async function openMap(container: HTMLElement, hooks: MapHooks): Promise<
   return {
     engine: map,
     refresh,
+    isWhole: () => ready && whole,
     show: (layer, visible) => setVisible(map, layer, visible),
     restyle: async (scene) => {
       ready = false
