@@ -134,7 +134,8 @@ def is_trusted(spot: Spot, min_share: float) -> bool:
 
 
 def _pair(spots: Sequence[Spot], seen: Sequence[Track]) -> dict[int, Track]:
-    """Spot index to the track standing there: best overlap first, each once; then boxes of half-hidden things."""
+    """Spot index to the track standing there: best overlap first, each once; then boxes of things half hidden, or grown
+    (a bin with bags beside it): a box around one spot and no other."""
     whole = [
         (share, index, track)
         for index, spot in enumerate(spots)
@@ -147,14 +148,25 @@ def _pair(spots: Sequence[Spot], seen: Sequence[Track]) -> dict[int, Track]:
         for track in seen
         if covered(track.box, spot.box) >= PART_COVERED and area(track.box) >= PART_SIZE * area(spot.box)
     ]
+    grown = [
+        (covered(spots[index].box, track.box), index, track)
+        for track in seen
+        for index in _only_covered(spots, track.box)
+        if area(spots[index].box) >= PART_SIZE * area(track.box)
+    ]
     pairs: dict[int, Track] = {}
     taken: set[int] = set()
-    for candidates in (whole, part):
+    for candidates in (whole, part, grown):
         for _, index, track in sorted(candidates, key=lambda item: -item[0]):
             if index not in pairs and track.id not in taken:
                 pairs[index] = track
                 taken.add(track.id)
     return pairs
+
+
+def _only_covered(spots: Sequence[Spot], box: Box) -> list[int]:
+    found = [index for index, spot in enumerate(spots) if covered(spot.box, box) >= PART_COVERED]
+    return found if len(found) == 1 else []
 
 
 def _is_moving(track: Track, now_s: float) -> bool:
@@ -185,7 +197,7 @@ def _support(spot: Spot, track: Track, now_s: float, elapsed_s: float) -> Spot:
     step_s = min(elapsed_s, MAX_STEP_S)
     # the time just bridged was not seen, but neither was the place seen empty: only this look's step counts
     box = spot.box
-    if overlap(spot.box, track.box) >= SAME_OVERLAP:
+    if overlap(spot.box, track.box) >= SAME_OVERLAP or area(track.box) > area(spot.box):
         weight = min(1.0, step_s / ANCHOR_S)
         a, b, c, d = (old + weight * (new - old) for old, new in zip(spot.box, track.box, strict=True))
         box = (a, b, c, d)

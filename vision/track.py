@@ -52,10 +52,10 @@ class Following:
     """A track is told to the rules after being seen this often."""
 
 
-PEOPLE = Following(strong=0.5, weak=0.12, buffer_s=1.5, reach_per_s=2.0)
+PEOPLE = Following(strong=0.3, weak=0.08, buffer_s=1.5, reach_per_s=2.0)
 VEHICLES = Following(strong=0.4, weak=0.1, buffer_s=3.0, reach_per_s=4.0)
-RIDERS = Following(strong=0.45, weak=0.15, buffer_s=2.0, reach_per_s=4.0)
-THINGS = Following(strong=0.35, weak=0.12, buffer_s=4.0, reach_per_s=0.5)
+RIDERS = Following(strong=0.35, weak=0.1, buffer_s=2.0, reach_per_s=4.0)
+THINGS = Following(strong=0.3, weak=0.1, buffer_s=4.0, reach_per_s=0.5)
 
 FOLLOWING: dict[Label, Following] = {
     Label.PERSON: PEOPLE,

@@ -1,4 +1,8 @@
-"""The network: yolo26 at three quarters of its nano width, built by ultralytics, with two heads trained side by side."""
+"""The network: yolo26 at three quarters of its nano width, built by ultralytics, with its one-to-many head alone.
+
+The end-to-end head of the same training found less (mean AP50 0.76 against 0.83 after nine epochs), and suppressing
+doubles costs the product next to nothing.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ def declare_missing_operators() -> None:
     """Declares torchvision's two suppression operators where its own library does not load.
 
     Some CPU builds of torch cannot load torchvision's library, and then its import fails for want of the two
-    signatures. They are only declared, never called: the network is trained and run without suppression.
+    signatures. They are only declared, never called: training needs no suppression, and the product has its own.
     """
     found = importlib.util.find_spec("torchvision")
     if found is None or found.origin is None or _declared:
@@ -46,6 +50,7 @@ def build_network(epochs: int) -> Any:
     plan = YAML.load(Path(ultralytics.__file__).parent / "cfg/models/26/yolo26.yaml")
     plan["scales"] = {"n": [DEPTH, WIDTH, MAX_CHANNELS]}
     plan["scale"] = "n"
+    plan["end2end"] = False
     network = DetectionModel(plan, ch=3, nc=len(CLASSES), verbose=False)
     network.args = get_cfg(overrides={"epochs": epochs})
     network.names = dict(enumerate(CLASSES))

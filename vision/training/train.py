@@ -47,6 +47,7 @@ class Plan:
     minutes: float | None = None
     photos_per_epoch: int = 500
     start: Path | None = None
+    pictures_per_epoch: int | None = None
 
 
 Batch = dict[str, torch.Tensor]
@@ -63,7 +64,7 @@ def batches(pictures: Pictures, plan: Plan, epoch: int) -> Iterator[Batch]:
     rng = np.random.default_rng([plan.seed, epoch])
     photos = np.flatnonzero(pictures.real)
     chosen = rng.choice(photos, min(len(photos), plan.photos_per_epoch), replace=False)
-    order = rng.permutation(np.concatenate([np.flatnonzero(~pictures.real), chosen]))
+    order = rng.permutation(np.concatenate([np.flatnonzero(~pictures.real), chosen]))[: plan.pictures_per_epoch]
     chunks = [order[i : i + plan.batch] for i in range(0, len(order) - plan.batch + 1, plan.batch)]
     ready: Queue[Batch | None] = Queue(maxsize=3)
 
@@ -201,6 +202,13 @@ def train(plan: Plan) -> Path:
     return checkpoint
 
 
+def steps_per_epoch(pictures: Pictures, plan: Plan) -> int:
+    """How many batches an epoch has."""
+    photos = int(pictures.real.sum())
+    most = len(pictures) - photos + min(plan.photos_per_epoch, photos)
+    return min(most, plan.pictures_per_epoch or most) // plan.batch
+
+
 def _run_epoch(
     plan: Plan,
     epoch: int,
@@ -211,7 +219,7 @@ def _run_epoch(
     progress: Progress,
 ) -> None:
     network.train()
-    per_epoch = (int((~pictures.real).sum()) + min(plan.photos_per_epoch, int(pictures.real.sum()))) // plan.batch
+    per_epoch = steps_per_epoch(pictures, plan)
     steps = plan.epochs * per_epoch
     started_s, total, done = time.monotonic(), np.zeros(3), 0
     for batch in batches(pictures, plan, epoch):
@@ -258,6 +266,7 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=Plan.__dataclass_fields__["learning_rate"].default)
     parser.add_argument("--start", type=Path, default=None, help="a checkpoint of an earlier run to begin from")
     parser.add_argument("--photos-per-epoch", type=int, default=500)
+    parser.add_argument("--pictures-per-epoch", type=int, default=None, help="a random part, to save more often")
     parser.add_argument("--limit", type=int, default=None, help="only that many pictures, to try the path")
     args = parser.parse_args()
     say(str(train(Plan(**vars(args)))))

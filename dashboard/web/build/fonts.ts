@@ -17,18 +17,30 @@ export function sliceName(key: string): string {
   return key.replace(/^\[(\d+)\]$/, '$1')
 }
 
+/** Chinese fonts that phones bring, by full and by PostScript name, as `local()` looks them up. */
+const PHONE_FONTS = ['PingFang SC', 'PingFangSC-Regular', 'Noto Sans CJK SC', 'NotoSansCJKsc-Regular', 'HarmonyOS Sans SC', 'MiSans']
+
+function writeFaces(ranges: Record<string, string>, weight: number, locals: string[]): string[] {
+  const own = locals.map((name) => `local('${name}'),`).join('')
+  return Object.entries(ranges).map(
+    ([key, range]) =>
+      `@font-face{font-family:'${FAMILY}';font-style:normal;font-display:swap;font-weight:${weight};` +
+      `src:${own}url(./noto-sans-sc-${sliceName(key)}-${weight}-normal.woff2) format('woff2');unicode-range:${range}}`,
+  )
+}
+
 /** One `@font-face` for each slice and weight. */
-export function writeStyleSheet(ranges: Record<string, string>, weights: number[]): string {
-  const faces: string[] = []
-  for (const weight of weights) {
-    for (const [key, range] of Object.entries(ranges)) {
-      faces.push(
-        `@font-face{font-family:'${FAMILY}';font-style:normal;font-display:swap;font-weight:${weight};` +
-          `src:url(./noto-sans-sc-${sliceName(key)}-${weight}-normal.woff2) format('woff2');unicode-range:${range}}`,
-      )
-    }
-  }
-  return faces.join('\n') + '\n'
+export function writeStyleSheet(ranges: Record<string, string>): string {
+  return WEIGHTS.flatMap((weight) => writeFaces(ranges, weight, [])).join('\n') + '\n'
+}
+
+/**
+ * For phones: the font that the phone has, so that nothing is downloaded, else ours. Chinese only (the numbered slices),
+ * one weight; Latin and digits are the system's, bold is drawn by the browser.
+ */
+export function writePhoneSheet(ranges: Record<string, string>): string {
+  const chinese = Object.fromEntries(Object.entries(ranges).filter(([key]) => key.startsWith('[')))
+  return writeFaces(chinese, 400, PHONE_FONTS).join('\n') + '\n'
 }
 
 export function fonts(): Plugin {
@@ -38,9 +50,8 @@ export function fonts(): Plugin {
   const files = new Map<string, () => Buffer | string>([
     ['unicode.json', () => table],
     ['LICENSE', () => readFileSync(join(home, 'LICENSE'))],
-    ['noto-sans-sc.css', () => writeStyleSheet(ranges, WEIGHTS)],
-    // For phones, which mostly have a Chinese font of their own: half the size, bold is drawn by the browser.
-    ['noto-sans-sc-400.css', () => writeStyleSheet(ranges, [400])],
+    ['noto-sans-sc.css', () => writeStyleSheet(ranges)],
+    ['phone.css', () => writePhoneSheet(ranges)],
   ])
   for (const weight of WEIGHTS) {
     for (const key of Object.keys(ranges)) {

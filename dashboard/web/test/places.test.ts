@@ -5,7 +5,7 @@ import { amapLink, baiduLink } from '@/phone/navigation'
 import { fitSize } from '@/phone/photo'
 import { decodeKey } from '@/phone/push'
 import { labelPoints, ringCentre } from '@/wall/map/labels'
-import { sliceName, writeStyleSheet } from '../build/fonts'
+import { sliceName, writePhoneSheet, writeStyleSheet } from '../build/fonts'
 
 describe('on the ground', () => {
   it('a camera looking north sees north', () => {
@@ -69,8 +69,11 @@ it('the key for push is read from base64url without padding', () => {
 })
 
 it('each slice of the font is one face for each weight', () => {
-  const sheet = writeStyleSheet({ '[4]': 'U+1f1e9', latin: 'U+0-FF' }, [400, 700])
+  const sheet = writeStyleSheet({ '[4]': 'U+1f1e9', latin: 'U+0-FF' })
   expect(sheet.match(/@font-face/g)).toHaveLength(4)
   expect(sheet).toContain('noto-sans-sc-4-400-normal.woff2')
   expect(sliceName('latin')).toBe('latin')
+  const phone = writePhoneSheet({ '[4]': 'U+1f1e9', latin: 'U+0-FF' })
+  expect(phone.match(/@font-face/g)).toHaveLength(1)
+  expect(phone.indexOf('local(')).toBeLessThan(phone.indexOf('url('))
 })

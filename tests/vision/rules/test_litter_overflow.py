@@ -45,6 +45,19 @@ def test_a_full_bin_that_now_and_then_looks_half_full_is_raised_once() -> None:
     assert len(findings) == 1
 
 
+def test_a_bin_that_looks_much_larger_with_bags_beside_it_is_the_same_bin() -> None:
+    grown = (0.3, 0.35, 0.44, 0.58)
+
+    def story(now_s: float) -> Sequence[Track]:
+        if now_s < 10:
+            return [bin_seen(False)]
+        return [track(Label.BIN_OVERFLOW, grown), track(Label.GARBAGE, (0.37, 0.5, 0.44, 0.58), track_id=2)]
+
+    _, findings = tell(RULE, ZONE, story, seconds=60)
+    assert [finding.category for finding in findings] == [Category.BIN_OVERFLOW]
+    assert (findings[0].raised_at - at(0)).total_seconds() < 25
+
+
 def test_a_bin_hidden_for_a_while_stays_the_same_episode() -> None:
     _, findings = tell(RULE, ZONE, lambda now_s: [] if 30 < now_s < 50 else [bin_seen(now_s > 5)], seconds=80)
     assert len(findings) == 1
