@@ -84,7 +84,9 @@ def make_router(get_actor: Callable[..., Actor], transaction: Transaction, setti
             )
         return JSONResponse(view, headers={"ETag": f'"{view["version"]}"'})
 
-    @router.get("/incidents/{incident_id}/candidates", response_model=None, responses={200: {"model": list[CandidateOut]}})
+    @router.get(
+        "/incidents/{incident_id}/candidates", response_model=None, responses={200: {"model": list[CandidateOut]}}
+    )
     def list_candidates(actor: Me, incident_id: UUID) -> JSONResponse:
         """Who might go, the best first, and why or why not."""
         with transaction(actor) as connection:

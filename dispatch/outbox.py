@@ -224,4 +224,8 @@ def read_push(connection: Connection, push_id: UUID) -> dict[str, Any] | None:
     row = connection.execute(
         "SELECT queued_at, sent_at, received_at, attempts, error FROM push_outbox WHERE id = %s", (push_id,)
     ).fetchone()
-    return None if row is None else dict(zip(("queued_at", "sent_at", "received_at", "attempts", "error"), row, strict=True))
+    return (
+        None
+        if row is None
+        else dict(zip(("queued_at", "sent_at", "received_at", "attempts", "error"), row, strict=True))
+    )

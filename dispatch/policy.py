@@ -39,9 +39,7 @@ def _line(
     *needs: Need,
     verdict: Verdict | None = None,
 ) -> Transition:
-    return Transition(
-        action=action, by=frozenset(by), states=frozenset(states), to=to, needs=needs, verdict=verdict
-    )
+    return Transition(action=action, by=frozenset(by), states=frozenset(states), to=to, needs=needs, verdict=verdict)
 
 
 _OPERATOR, _ASSIGNEE, _SYSTEM = (Who.OPERATOR,), (Who.ASSIGNEE,), (Who.SYSTEM,)

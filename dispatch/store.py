@@ -65,7 +65,8 @@ def lock_closed_incident(connection: Connection, dedup_key: str, occurred_at: da
     """The newest closed incident of this cause if what occurred at `occurred_at` came before its handling; locked."""
     with connection.cursor(row_factory=class_row(Incident)) as cursor:
         found = cursor.execute(
-            _INCIDENT + " WHERE i.dedup_key = %s AND i.state = 'closed' ORDER BY i.ended_at DESC LIMIT 1 FOR UPDATE OF i",
+            _INCIDENT
+            + " WHERE i.dedup_key = %s AND i.state = 'closed' ORDER BY i.ended_at DESC LIMIT 1 FOR UPDATE OF i",
             (dedup_key,),
         ).fetchone()
     if found is None or found.handled_at is None or not found.opened_at <= occurred_at < found.handled_at:
@@ -307,9 +308,7 @@ def settle_checks(connection: Connection, incident_id: UUID, unanswered: str, no
 
 # ------------------------------------------------------------------------------------------------ waiting work
 
-OFFERS_RUN_OUT = (
-    "i.state = 'dispatched' AND (i.offered_at <= %(offered_before)s OR a.disabled OR NOT a.on_duty)"
-)
+OFFERS_RUN_OUT = "i.state = 'dispatched' AND (i.offered_at <= %(offered_before)s OR a.disabled OR NOT a.on_duty)"
 """Offers without an answer in time, and offers to people who went off duty before they answered."""
 
 WAITS_FOR_SOMEBODY = """
@@ -330,4 +329,3 @@ CHECK_CAN_BE_DECIDED = """
     i.state = 'handled' AND EXISTS (SELECT FROM check_request q WHERE q.incident_id = i.id AND q.taken_at IS NULL
         AND (q.answered_at IS NOT NULL OR q.expires_at <= %(now)s))
 """
-

@@ -76,9 +76,7 @@ def read_page(
     limit: int,
 ) -> tuple[list[IncidentView], UUID | None]:
     """A page of `read_incidents`, and the `before` of the next one or None at the end."""
-    found = read_incidents(
-        connection, now=now, state=state, assignee_id=assignee_id, before=before, limit=limit + 1
-    )
+    found = read_incidents(connection, now=now, state=state, assignee_id=assignee_id, before=before, limit=limit + 1)
     page = found[:limit]
     return page, UUID(page[-1]["id"]) if len(found) > limit else None
 

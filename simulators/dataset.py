@@ -36,8 +36,6 @@ DEMO_SEEDS_END = 1_000_000_000
 TRAIN_SEEDS = range(1_000_000_000, 2_000_000_000)
 VAL_SEEDS = range(2_000_000_000, 2_100_000_000)
 SCENES_PER_STREET = 4
-CROWDED_SHARE = 0.5
-"""Scenes with far more in them than a street has: a picture that teaches more costs no more to learn from."""
 LEAST_VISIBLE = 0.3
 LEAST_SIDE_PX = 4.0
 LEAST_LONG_SIDE_PX = 8.0
@@ -92,23 +90,18 @@ def compose(street: Street, rng: np.random.Generator) -> None:
         return
     scene = Scene(street, rng)
     busy = rng.random()
-    crowded = rng.random() < CROWDED_SHARE
-    bins = int(rng.integers(2, 6)) if crowded else int(rng.choice(4, p=[0.25, 0.42, 0.23, 0.1]))
-    heaps = int(rng.integers(2, 7)) if crowded else int(rng.choice(4, p=[0.3, 0.4, 0.2, 0.1]))
-    people = int(rng.integers(6, 22)) if crowded else int(rng.integers(0, 3 + int(6 * busy)))
-    bikes = int(rng.integers(2, 7)) if crowded else int(rng.integers(0, 1 + int(2 + 5 * busy)))
-    for _ in range(bins):
+    for _ in range(int(rng.choice(4, p=[0.25, 0.42, 0.23, 0.1]))):
         _put_bin(scene)
-    for _ in range(heaps):
+    for _ in range(int(rng.choice(4, p=[0.3, 0.4, 0.2, 0.1]))):
         _put_garbage(scene)
     _put_vehicles(scene, busy)
-    for _ in range(bikes):
+    for _ in range(int(rng.integers(0, 1 + int(2 + 5 * busy)))):
         _put_bike(scene)
     if rng.random() < 0.15:
         _put_rank(scene)
-    for _ in range(people):
+    for _ in range(int(rng.integers(0, 3 + int(6 * busy)))):
         _put_person(scene, *scene.anywhere())
-    for _ in range(int(rng.integers(1, 4)) if crowded else int(rng.random() < 0.35)):
+    if rng.random() < 0.35:
         _put_crowd(scene)
     if rng.random() < 0.3:
         x, y = scene.pavement()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
@@ -70,7 +71,7 @@ class Rule(Generic[P, S]):
 
     def dump(self, state: S) -> dict[str, Any]:
         """The state as JSON."""
-        value: dict[str, Any] = TypeAdapter(self.state).dump_python(state, mode="json")
+        value: dict[str, Any] = _adapter(self.state).dump_python(state, mode="json")
         return value
 
     def load(self, value: Any) -> S:
@@ -78,7 +79,12 @@ class Rule(Generic[P, S]):
 
         Raises pydantic.ValidationError when it was written by a version that remembered other things.
         """
-        return TypeAdapter(self.state).validate_python(value)
+        return _adapter(self.state).validate_python(value)
+
+
+@lru_cache(maxsize=64)
+def _adapter(state: type[S]) -> TypeAdapter[S]:
+    return TypeAdapter(state)
 
 
 AnyRule = Rule[Any, Any]

@@ -102,9 +102,7 @@ class City:
         logged_in: bool = True,
         language: str = "zh-CN",
     ) -> Actor:
-        person = Actor(
-            user_id=new_id(self.now), name=name, roles=frozenset(roles or (Role.GRID_WORKER,)), scope=scope
-        )
+        person = Actor(user_id=new_id(self.now), name=name, roles=frozenset(roles or (Role.GRID_WORKER,)), scope=scope)
         with self.database.transaction() as connection:
             connection.execute(
                 "INSERT INTO app_user (id, name, display_name, roles, scope, responsibility_grid_code, on_duty, created_at,"
@@ -257,5 +255,3 @@ class City:
     def story(self) -> list[str]:
         """What happened to the only incident, in order."""
         return [event["action"] for event in self.incident()["events"]]
-
-

@@ -107,9 +107,7 @@ def test_a_report_sent_back_by_an_operator_is_not_filed_again_by_the_next_camera
     assert (city.incident()["state"], city.incident()["needs_operator"]) == ("reported", "sent_back")
 
 
-def test_smoke_is_closed_by_a_named_person_and_never_by_the_sensor(
-    city: City, worker: Actor, operator: Actor
-) -> None:
+def test_smoke_is_closed_by_a_named_person_and_never_by_the_sensor(city: City, worker: Actor, operator: Actor) -> None:
     city.add_device("s1", "smoke_alarm")
     city.report("smoke", Source.DEVICE, device="s1", rule="smoke")
     city.turn()

@@ -174,7 +174,9 @@ _people = st.builds(
 
 
 @given(st.lists(_people, max_size=12, unique_by=lambda p: p.user_id), st.randoms())
-def test_the_choice_is_the_first_depends_on_no_order_and_everybody_has_a_reason(people: list[Candidate], random) -> None:
+def test_the_choice_is_the_first_depends_on_no_order_and_everybody_has_a_reason(
+    people: list[Candidate], random
+) -> None:
     found = pick(*people)
     able = [p for p in people if p.on_duty and not p.refused_before]
     assert [one.chosen for one in found] == [bool(able) and k == 0 for k in range(len(found))]

@@ -114,7 +114,12 @@ def test_a_kill_inside_a_transaction_leaves_what_was_before(city: City, step: st
 def test_a_process_killed_again_and_again_loses_and_doubles_nothing(city: City) -> None:
     for k in range(4):
         city.add_person(f"网格员{k}", at=cell_centre(k, 0))
-    causes = [(category, column, row) for category in ("bin_overflow", "crowding", "snow_ice") for column in range(4) for row in (0, 1)]
+    causes = [
+        (category, column, row)
+        for category in ("bin_overflow", "crowding", "snow_ice")
+        for column in range(4)
+        for row in (0, 1)
+    ]
     said = 0
     for life in range(4):
         process = start(city, _ROLE)
@@ -128,8 +133,10 @@ def test_a_process_killed_again_and_again_loses_and_doubles_nothing(city: City) 
     process = start(city, _ROLE)
     try:
         wait_until(
-            lambda: city.query("SELECT count(*) FROM report WHERE taken_at IS NULL") == [(0,)]
-            and {i["state"] for i in city.incidents()} == {"dispatched"},
+            lambda: (
+                city.query("SELECT count(*) FROM report WHERE taken_at IS NULL") == [(0,)]
+                and {i["state"] for i in city.incidents()} == {"dispatched"}
+            ),
             40,
         )
     finally:

@@ -45,11 +45,15 @@ def test_readings_are_written_seen_in_scope_and_dropped_by_age(timescale: Settin
     old = NOW - timedelta(days=200)
     with closing(Database(timescale, DbRole.WORKER)) as worker, closing(Database(timescale, DbRole.APP)) as app:
         with worker.transaction() as connection:
-            record = DeviceRecord(code="r1", kind="river_sluice", name="r1", lon=120.17, lat=30.28, area_code="330105012001")
+            record = DeviceRecord(
+                code="r1", kind="river_sluice", name="r1", lon=120.17, lat=30.28, area_code="330105012001"
+            )
             device = add_device(connection, record, NOW)
             ensure_partitions(connection, NOW.date())
             for moment in (old, NOW):
-                connection.execute("INSERT INTO reading VALUES (%s, 'level_m', 1.5, %s, %s)", (device.id, moment, moment))
+                connection.execute(
+                    "INSERT INTO reading VALUES (%s, 'level_m', 1.5, %s, %s)", (device.id, moment, moment)
+                )
         for scope, count in (("330105012", 2), ("330105013", 0), ("", 0)):
             with app.transaction(scope) as connection:
                 assert connection.execute("SELECT count(*) FROM reading_seen").fetchone() == (count,), scope

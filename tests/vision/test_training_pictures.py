@@ -78,5 +78,6 @@ def test_a_training_run_goes_on_where_it_was_stopped_and_exports(tmp_path: Path)
     plan = Plan(data=tmp_path, out=tmp_path / "run", epochs=1, batch=2)
     train(plan)
     checkpoint = train(Plan(data=tmp_path, out=tmp_path / "run", epochs=2, batch=2))
-    assert export(checkpoint, tmp_path / "trained.onnx") == 2
-    Detector(tmp_path / "trained.onnx").detect(np.zeros((360, 640, 3), np.uint8))
+    for head in ("yolo", "yolo26-e2e"):
+        assert export(checkpoint, tmp_path / f"{head}.onnx", head) == 2
+        Detector(tmp_path / f"{head}.onnx").detect(np.zeros((360, 640, 3), np.uint8))

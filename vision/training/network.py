@@ -1,7 +1,7 @@
-"""The network: yolo26 at three quarters of its nano width, built by ultralytics, with its one-to-many head alone.
+"""The network: yolo26 at three quarters of its nano width, built by ultralytics, with two heads trained side by side.
 
-The end-to-end head of the same training found less (mean AP50 0.76 against 0.83 after nine epochs), and suppressing
-doubles costs the product next to nothing.
+The one-to-many head is the one that is shipped: after the same nine epochs it found more than the end-to-end head
+(mean AP50 0.83 against 0.76 on 150 scenes), and suppressing doubles costs the product next to nothing.
 """
 
 from __future__ import annotations
@@ -50,7 +50,6 @@ def build_network(epochs: int) -> Any:
     plan = YAML.load(Path(ultralytics.__file__).parent / "cfg/models/26/yolo26.yaml")
     plan["scales"] = {"n": [DEPTH, WIDTH, MAX_CHANNELS]}
     plan["scale"] = "n"
-    plan["end2end"] = False
     network = DetectionModel(plan, ch=3, nc=len(CLASSES), verbose=False)
     network.args = get_cfg(overrides={"epochs": epochs})
     network.names = dict(enumerate(CLASSES))

@@ -46,8 +46,6 @@ class Plan:
     limit: int | None = None
     minutes: float | None = None
     photos_per_epoch: int = 500
-    start: Path | None = None
-    pictures_per_epoch: int | None = None
 
 
 Batch = dict[str, torch.Tensor]
@@ -64,7 +62,7 @@ def batches(pictures: Pictures, plan: Plan, epoch: int) -> Iterator[Batch]:
     rng = np.random.default_rng([plan.seed, epoch])
     photos = np.flatnonzero(pictures.real)
     chosen = rng.choice(photos, min(len(photos), plan.photos_per_epoch), replace=False)
-    order = rng.permutation(np.concatenate([np.flatnonzero(~pictures.real), chosen]))[: plan.pictures_per_epoch]
+    order = rng.permutation(np.concatenate([np.flatnonzero(~pictures.real), chosen]))
     chunks = [order[i : i + plan.batch] for i in range(0, len(order) - plan.batch + 1, plan.batch)]
     ready: Queue[Batch | None] = Queue(maxsize=3)
 
@@ -176,11 +174,6 @@ def train(plan: Plan) -> Path:
         first = int(state["epoch"]) + 1
         progress = Progress(steps=int(state["steps"]), spent_s=float(state["spent_s"]))
         say(f"resumed after epoch {first}")
-    elif plan.start is not None:
-        state = torch.load(plan.start, weights_only=True)
-        network.load_state_dict(state["average"])
-        average.load_state_dict(state["average"])
-        say(f"started from {plan.start.name}")
     pictures = load_pictures(plan.data, "train", INPUT_WIDTH, INPUT_HEIGHT, plan.limit)
     say(f"{len(pictures)} pictures, {int(pictures.real.sum())} of them photographs")
     progress.began_s = time.monotonic()
@@ -205,8 +198,7 @@ def train(plan: Plan) -> Path:
 def steps_per_epoch(pictures: Pictures, plan: Plan) -> int:
     """How many batches an epoch has."""
     photos = int(pictures.real.sum())
-    most = len(pictures) - photos + min(plan.photos_per_epoch, photos)
-    return min(most, plan.pictures_per_epoch or most) // plan.batch
+    return (len(pictures) - photos + min(plan.photos_per_epoch, photos)) // plan.batch
 
 
 def _run_epoch(
@@ -264,9 +256,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=None, help="end the schedule after that long at the latest")
     parser.add_argument("--learning-rate", type=float, default=Plan.__dataclass_fields__["learning_rate"].default)
-    parser.add_argument("--start", type=Path, default=None, help="a checkpoint of an earlier run to begin from")
     parser.add_argument("--photos-per-epoch", type=int, default=500)
-    parser.add_argument("--pictures-per-epoch", type=int, default=None, help="a random part, to save more often")
     parser.add_argument("--limit", type=int, default=None, help="only that many pictures, to try the path")
     args = parser.parse_args()
     say(str(train(Plan(**vars(args)))))
