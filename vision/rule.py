@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
@@ -82,9 +81,14 @@ class Rule(Generic[P, S]):
         return _adapter(self.state).validate_python(value)
 
 
-@lru_cache(maxsize=64)
+_ADAPTERS: dict[type, TypeAdapter[Any]] = {}
+
+
 def _adapter(state: type[S]) -> TypeAdapter[S]:
-    return TypeAdapter(state)
+    """Made once for each type: making one costs milliseconds."""
+    if state not in _ADAPTERS:
+        _ADAPTERS[state] = TypeAdapter(state)
+    return _ADAPTERS[state]
 
 
 AnyRule = Rule[Any, Any]

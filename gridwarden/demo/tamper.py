@@ -31,12 +31,14 @@ def tamper_with_plan(plan: Mapping[str, Any], tamper: str) -> Mapping[str, Any]:
 
 
 def tamper_with_grid(folder: Path, plan: Mapping[str, Any], tamper: str) -> None:
-    """Exchange, in the files to be imported, the codes of two cells in which the scenario happens."""
+    """Exchange, in the file to be imported, the code of the silent door's cell with another one's of its community."""
     if tamper != "swap-cell":
         return
-    first, second = plan["cameras"][0]["cell"], plan["cameras"][1]["cell"]
     path = folder / "cell.geojson"
     value = json.loads(path.read_text("utf-8"))
+    first = next(device["cell"] for device in plan["devices"] if device["role"] == "silent")
+    codes = [feature["properties"]["code"] for feature in value["features"]]
+    second = next(code for code in codes if code != first and code[:12] == first[:12])
     for feature in value["features"]:
         properties = feature["properties"]
         properties["code"] = {first: second, second: first}.get(properties["code"], properties["code"])

@@ -32,6 +32,8 @@ class LitterParameters(Parameters):
     stay_s: Annotated[float, Field(gt=0, le=86_400)] = 120.0
     clear_s: Annotated[float, Field(ge=0, le=600)] = 5.0
     """Garbage must be unseen for this long, in plain sight of its place."""
+    min_score: Annotated[float, Field(ge=0, le=1)] = 0.4
+    """A bin is not believed to overflow when the detector is less sure than this."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +86,7 @@ def _step_bins(
         vote = old.get(spot.key, BinVote(key=spot.key))
         track = by_id.get(spot.track_id) if spot.last_s == now.timestamp() else None
         if track is not None:
-            vote, finding = _cast(vote, spot, track.label is Label.BIN_OVERFLOW, zone, now, elapsed_s)
+            vote, finding = _cast(vote, spot, _overflows(track, zone), zone, now, elapsed_s)
             findings += [finding] if finding is not None else []
         votes.append(vote)
     return update.kept, tuple(votes), findings
@@ -132,7 +134,8 @@ def _step_garbage(
             and standing_s(spot, now) >= parameters.stay_s
             and is_trusted(spot, MIN_SEEN_SHARE)
         )
-        if due and not _belongs_to(spot.box, full_bins):
+        reported = [other.box for other in (*kept, *update.kept) if other.raised_s is not None]
+        if due and not _belongs_to(spot.box, full_bins) and not _belongs_to(spot.box, reported):
             spot = replace(spot, raised_s=now.timestamp())
             findings.append(_tell_garbage(spot, zone, None))
         kept.append(spot)
@@ -145,26 +148,30 @@ def judge(state: LitterState, tracks: Sequence[Track], zone: Zone[LitterParamete
     A bin is only called emptied when it is seen: a zone in which no bin is seen at all is hidden, not clear.
     """
     now_seen = [track for track in tracks if track.missed_s == 0.0]
-    full = [track.box for track in _in_zone(now_seen, zone, Label.BIN_OVERFLOW)]
+    full = [track.box for track in now_seen if zone.contains(track.ground) and _overflows(track, zone)]
     if category is Category.BIN_OVERFLOW:
         if full:
             return Presence.THERE
-        return Presence.GONE if _in_zone(now_seen, zone, Label.BIN) else Presence.HIDDEN
+        return Presence.GONE if _in_zone(now_seen, zone, Label.BIN, Label.BIN_OVERFLOW) else Presence.HIDDEN
     if any(not _belongs_to(track.box, full) for track in _in_zone(now_seen, zone, Label.GARBAGE)):
         return Presence.THERE
     hidden = any(is_hidden(spot, tracks) for spot in state.garbage if spot.raised_s is not None)
     return Presence.HIDDEN if hidden else Presence.GONE
 
 
+def _overflows(track: Track, zone: Zone[LitterParameters]) -> bool:
+    return track.label is Label.BIN_OVERFLOW and track.score >= zone.parameters.min_score
+
+
 def _in_zone(tracks: Sequence[Track], zone: Zone[LitterParameters], *labels: Label) -> list[Track]:
     return [track for track in tracks if track.label in labels and zone.contains(track.ground)]
 
 
-def _belongs_to(garbage: Box, bins: Sequence[Box]) -> bool:
-    """True when it lies at the foot of one of these bins: within its own width on both sides."""
-    for x1, y1, x2, y2 in bins:
+def _belongs_to(garbage: Box, things: Sequence[Box]) -> bool:
+    """True when it lies beside one of these bins or heaps: within its width to both sides, and not far before or behind."""
+    for x1, y1, x2, y2 in things:
         width, height = x2 - x1, y2 - y1
-        around = (x1 - width, y1, x2 + width, y2 + height / 2)
+        around = (x1 - width, y1 - height / 4, x2 + width, y2 + height / 2)
         if covered(garbage, around) >= 0.6:
             return True
     return False

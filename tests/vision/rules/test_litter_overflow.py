@@ -99,6 +99,23 @@ def test_garbage_at_the_foot_of_an_overflowing_bin_belongs_to_the_bin() -> None:
     assert [finding.category for finding in findings] == [Category.BIN_OVERFLOW]
 
 
+def test_a_heap_that_is_seen_as_two_is_reported_once_and_a_second_heap_elsewhere_is_reported() -> None:
+    beside, elsewhere = (0.67, 0.51, 0.72, 0.57), (0.2, 0.7, 0.26, 0.76)
+
+    def story(now_s: float) -> Sequence[Track]:
+        boxes = (BAG, beside, elsewhere)
+        return [track(Label.GARBAGE, box, track_id=i) for i, box in enumerate(boxes)] if now_s < 60 else []
+
+    _, findings = tell(RULE, ZONE, story, seconds=80)
+    assert len(raised(findings)) == len(cleared(findings)) == 2
+
+
+def test_a_bin_that_the_detector_is_unsure_of_is_not_called_overflowing() -> None:
+    unsure = track(Label.BIN_OVERFLOW, BIN, score=0.33)
+    _, findings = tell(RULE, ZONE, lambda now_s: [unsure], seconds=60)
+    assert findings == []
+
+
 def test_garbage_beside_a_bin_that_is_not_full_is_exposed_garbage() -> None:
     def story(now_s: float) -> Sequence[Track]:
         return [bin_seen(False), track(Label.GARBAGE, (0.37, 0.5, 0.41, 0.56), track_id=2)]
