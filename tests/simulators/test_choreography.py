@@ -64,7 +64,9 @@ def count_in_zone(street: Street) -> int:
     people = [(actor.x_m, actor.y_m) for actor in street.actors.values() if isinstance(actor, Person)]
     if not people:
         return 0
-    return sum(cv2.pointPolygonTest(zone, (float(x), float(y)), False) >= 0 for x, y in street.project(np.array(people)))
+    return sum(
+        cv2.pointPolygonTest(zone, (float(x), float(y)), False) >= 0 for x, y in street.project(np.array(people))
+    )
 
 
 def test_a_parked_car_stands_in_its_bay_from_its_cause_on_and_leaves_when_asked(street: Street) -> None:
@@ -88,7 +90,9 @@ def test_a_parked_car_stands_in_its_bay_from_its_cause_on_and_leaves_when_asked(
 def test_a_short_stop_is_shorter_than_the_limit_and_causes_nothing(street: Street) -> None:
     act = ParkedCar("a", BEGAN_S, street, random.Random(2), stay_s=5.0)
     assert act.cause_s is None
-    inside_s = [at_s for at_s in run(street, act, 60) if "a/car" in street.actors and is_inside(street, "no_parking", "a/car")]
+    inside_s = [
+        at_s for at_s in run(street, act, 60) if "a/car" in street.actors and is_inside(street, "no_parking", "a/car")
+    ]
     assert inside_s
     assert inside_s[-1] - inside_s[0] < RULE_PARAMETERS["illegal_parking"]["dwell_s"] + 2
     assert "a/car" not in street.actors

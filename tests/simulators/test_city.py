@@ -87,7 +87,9 @@ def test_the_night_window_holds_the_moment_and_the_hours_after_it(hour: int) -> 
     settings = make_settings("door_sensor", "night", now, "Asia/Shanghai")
     start, end = (time.fromisoformat(settings[name]) for name in ("night_start", "night_end"))
     assert find_window_start(now, start, end, "Asia/Shanghai") is not None
-    assert (datetime.combine(now.date(), end) - now.astimezone(ZoneInfo("Asia/Shanghai")).replace(tzinfo=None)).seconds > 3600
+    assert (
+        datetime.combine(now.date(), end) - now.astimezone(ZoneInfo("Asia/Shanghai")).replace(tzinfo=None)
+    ).seconds > 3600
 
 
 def test_ground_points_turn_with_the_heading() -> None:

@@ -21,7 +21,9 @@ def test_a_street_is_served_until_stop() -> None:
     thread.start()
     try:
         assert told.wait(20)
-        with av.open(said[0], options={"rtsp_transport": "tcp", "analyzeduration": "200000"}, timeout=10.0) as container:
+        with av.open(
+            said[0], options={"rtsp_transport": "tcp", "analyzeduration": "200000"}, timeout=10.0
+        ) as container:
             frame = next(container.decode(video=0))
             assert (frame.width, frame.height) == (640, 360)
             assert frame.to_ndarray(format="gray").std() > 10

@@ -57,7 +57,9 @@ class Listener:
 
     def telemetry(self, code: str) -> list[dict[str, Any]]:
         with self._lock:
-            return [body for _, topic, body in self.heard if topic.split("/")[2] == code and topic.endswith("/telemetry")]
+            return [
+                body for _, topic, body in self.heard if topic.split("/")[2] == code and topic.endswith("/telemetry")
+            ]
 
 
 def login(settings: Settings) -> Login:
@@ -75,7 +77,9 @@ def listener(broker: Settings) -> Iterator[Listener]:
 
 @pytest.fixture
 def fleet(broker: Settings, listener: Listener) -> Iterator[Fleet]:
-    fleet = Fleet([DeviceSpec(code=code, kind=kind, telemetry_s=1.0) for kind, code in CODES.items()], login(broker), seed=3)
+    fleet = Fleet(
+        [DeviceSpec(code=code, kind=kind, telemetry_s=1.0) for kind, code in CODES.items()], login(broker), seed=3
+    )
     fleet.start()
     try:
         assert wait_for(lambda: fleet.is_connected)

@@ -129,7 +129,9 @@ def test_ffprobe_and_ffmpeg_read_a_camera(server: RtspServer, camera: SimCamera,
         pytest.skip("ffmpeg is not installed (scripts/setup --dev installs it)")
     quick = ["-v", "error", "-analyzeduration", "500000", "-probesize", "100000", "-rtsp_transport", transport]
     shown = ["-show_entries", "stream=codec_name,width,height", "-of", "csv=p=0"]
-    probed = subprocess.run(["ffprobe", *quick, *shown, server.url_of("street/1")], capture_output=True, text=True, timeout=30)
+    probed = subprocess.run(
+        ["ffprobe", *quick, *shown, server.url_of("street/1")], capture_output=True, text=True, timeout=30
+    )
     assert probed.stdout.strip() == "h264,320,180"
     read = ["ffmpeg", *quick, "-i", server.url_of("street/1"), "-frames:v", "12", "-f", "framemd5", "-"]
     frames = subprocess.run(read, capture_output=True, text=True, timeout=30)
@@ -148,7 +150,9 @@ def test_many_viewers_share_one_encoder(server: RtspServer) -> None:
     camera = server.add_camera("shared", source, FPS, SIZE)
     options = {"rtsp_transport": "tcp", "analyzeduration": "200000", "probesize": "60000"}
     with contextlib.ExitStack() as stack:
-        viewers = [stack.enter_context(av.open(server.url_of("shared"), options=options, timeout=5.0)) for _ in range(5)]
+        viewers = [
+            stack.enter_context(av.open(server.url_of("shared"), options=options, timeout=5.0)) for _ in range(5)
+        ]
         assert len(camera.viewers) == 5
         before, began_s = source.count, time.monotonic()
         streams = [viewer.decode(video=0) for viewer in viewers]
@@ -244,7 +248,11 @@ def test_a_slow_viewer_is_dropped_and_the_others_go_on(server: RtspServer) -> No
     slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     slow.connect((server.host, server.port))
     for number, request in enumerate((f"SETUP {url}/trackID=0", f"PLAY {url}"), 1):
-        session = f"Session: {next(iter(server.sessions))}\r\n" if number == 2 else "Transport: RTP/AVP/TCP;interleaved=0-1\r\n"
+        session = (
+            f"Session: {next(iter(server.sessions))}\r\n"
+            if number == 2
+            else "Transport: RTP/AVP/TCP;interleaved=0-1\r\n"
+        )
         slow.sendall(f"{request} RTSP/1.0\r\nCSeq: {number}\r\n{session}\r\n".encode())
         assert slow.recv(1000).startswith(b"RTSP/1.0 200")
     assert wait_for(lambda: server.dropped_count == 1, 20.0)
@@ -266,7 +274,9 @@ def test_a_frozen_camera_repeats_its_picture(server: RtspServer, camera: SimCame
         assert len(set(places[6:])) == 6
 
 
-def test_a_camera_that_is_gone_cuts_viewers_off_and_takes_none_until_it_is_back(server: RtspServer, camera: SimCamera) -> None:
+def test_a_camera_that_is_gone_cuts_viewers_off_and_takes_none_until_it_is_back(
+    server: RtspServer, camera: SimCamera
+) -> None:
     url, client = server.url_of("street/1"), Client(server)
     session, _ = client.set_up(url, "RTP/AVP/TCP;unicast;interleaved=0-1")
     assert client.ask("PLAY", url, Session=session)[0] == 200

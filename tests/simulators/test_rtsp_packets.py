@@ -54,7 +54,9 @@ def test_delimiters_and_fillers_are_left_out() -> None:
 
 
 def test_a_sender_report_ties_the_rtp_clock_to_the_walls() -> None:
-    report = Packetizer(ssrc=9, sequence=0, packet_count=3, octet_count=400).report(1_700_000_000.5, 90_000, "gridwarden/a")
+    report = Packetizer(ssrc=9, sequence=0, packet_count=3, octet_count=400).report(
+        1_700_000_000.5, 90_000, "gridwarden/a"
+    )
     kind, words, ssrc, seconds, fraction, timestamp, packets, octets = struct.unpack("!xBHIIIIII", report[:28])
     assert (kind, words, ssrc, timestamp, packets, octets) == (200, 6, 9, 90_000, 3, 400)
     assert seconds - 2_208_988_800 == 1_700_000_000

@@ -116,7 +116,9 @@ def test_playing_gives_the_truth_in_cells_of_its_own(city: City) -> None:
 
 
 def test_the_same_seed_plays_the_same_and_another_differs(tmp_path: Path, city: City) -> None:
-    step = '[[step]]\nname = "{0}"\nat_s = 5\njitter_s = 4\non = "smoke_alarm {0}"\naction = "smoke"\nexpect = "smoke"\n'
+    step = (
+        '[[step]]\nname = "{0}"\nat_s = 5\njitter_s = 4\non = "smoke_alarm {0}"\naction = "smoke"\nexpect = "smoke"\n'
+    )
     scenario = read_scenario(write(tmp_path, "".join(step.format(n) for n in range(4))))
     truths = []
     for seed in (5, 5, 6):

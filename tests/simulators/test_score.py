@@ -73,7 +73,9 @@ def test_a_whole_score_is_ok_and_counts_everything_once() -> None:
 def test_a_disabled_rule_is_missed_by_name() -> None:
     report = count([i for i in PERFECT if i["category"]["id"] != "illegal_parking"])
     assert not report.ok
-    assert report.failures == ("the illegal_parking: no incident (illegal_parking in 330105012001002, device DEV-illegal_parking)",)
+    assert report.failures == (
+        "the illegal_parking: no incident (illegal_parking in 330105012001002, device DEV-illegal_parking)",
+    )
     assert report.json()["opened"] == 2
 
 
@@ -93,15 +95,22 @@ def test_swapped_cells_are_two_wrong_cells_and_no_false_incident() -> None:
     assert not report.ok
     assert report.right_cell == 1
     assert len(report.failures) == 2
-    assert "the smoke: 20261120-000001 (smoke in 330105012001002) is in cell 330105012001002, not 330105012001001" in report.failures
+    assert (
+        "the smoke: 20261120-000001 (smoke in 330105012001002) is in cell 330105012001002, not 330105012001001"
+        in report.failures
+    )
     assert not report.false_incidents
 
 
 def test_an_incident_that_nothing_caused_is_false_and_names_the_look_alikes_there() -> None:
-    stray = incident("illegal_parking", number=9, cell_code=CELLS["smoke"], reports=[{"device": {"code": "CAM-02"}, "zone": "kerb"}])
+    stray = incident(
+        "illegal_parking", number=9, cell_code=CELLS["smoke"], reports=[{"device": {"code": "CAM-02"}, "zone": "kerb"}]
+    )
     report = count([*PERFECT, stray])
     assert not report.ok
-    assert report.failures == ("20261120-000009 (illegal_parking in 330105012001001) is false (look-alikes there: a short stop)",)
+    assert report.failures == (
+        "20261120-000009 (illegal_parking in 330105012001001) is false (look-alikes there: a short stop)",
+    )
 
 
 def test_a_voided_incident_is_false_all_the_same() -> None:

@@ -194,7 +194,9 @@ def test_an_action_that_came_too_late_is_nothing_to_worry_about(server: Answerin
 # ---- a worker
 
 
-def work(server: Answering, manners: Manners, until: str, journal: Journal | None = None, start: LonLat | None = None) -> Street:
+def work(
+    server: Answering, manners: Manners, until: str, journal: Journal | None = None, start: LonLat | None = None
+) -> Street:
     """Let a worker work until a path was posted to; the street afterwards."""
     street = Street()
 
@@ -221,7 +223,9 @@ def test_a_worker_goes_on_duty_shows_where_it_is_and_accepts_what_is_offered(ser
     server.answers["GET", "/incidents"] = [(200, {"items": [incident()], "next": None})]
     server.answers["POST", "/me/position"] = [(204, None)]
     work(server, QUICK, "/incidents/i1/actions/accept")
-    assert json.loads(next(body for method, path, _, body in server.asked if method == "PATCH" and path == "/me")) == {"on_duty": True}
+    assert json.loads(next(body for method, path, _, body in server.asked if method == "PATCH" and path == "/me")) == {
+        "on_duty": True
+    }
     assert "/me/position" in server.paths()
 
 
@@ -288,10 +292,14 @@ def test_the_desk_says_clear_only_of_what_it_has_seen(server: Answering) -> None
 @pytest.mark.parametrize("why", ["none", "old", "blank", "broken"])
 def test_the_desk_sends_back_what_it_cannot_see(server: Answering, why: str) -> None:
     blank = bytes(cv2.imencode(".jpg", np.full((100, 100, 3), 90, np.uint8))[1])
-    server.answers["GET", "/evidence/e1"] = [(200, {"blank": blank, "broken": b"\xff\xd8 no picture"}.get(why, picture()))]
+    server.answers["GET", "/evidence/e1"] = [
+        (200, {"blank": blank, "broken": b"\xff\xd8 no picture"}.get(why, picture()))
+    ]
     taken_at = NOW - timedelta(minutes=1) if why == "old" else NOW + timedelta(minutes=1)
     evidence = [] if why == "none" else [photo(taken_at)]
-    checks = decide(server, incident(state="handled", needs_operator="check", evidence=evidence), "/incidents/i1/actions/check")
+    checks = decide(
+        server, incident(state="handled", needs_operator="check", evidence=evidence), "/incidents/i1/actions/check"
+    )
     assert checks[0]["verdict"] == "not_clear"
 
 
@@ -323,7 +331,11 @@ def test_the_cause_is_the_newest_report_with_a_device() -> None:
 
 def test_photographs_of_an_earlier_round_do_not_count() -> None:
     offers = [{"offered_at": NOW.isoformat()}, {"offered_at": (NOW + timedelta(minutes=5)).isoformat()}]
-    evidence = [photo(NOW + timedelta(minutes=2)), photo(NOW + timedelta(minutes=6)), {"id": "s", "kind": "snapshot", "taken_at": NOW.isoformat()}]
+    evidence = [
+        photo(NOW + timedelta(minutes=2)),
+        photo(NOW + timedelta(minutes=6)),
+        {"id": "s", "kind": "snapshot", "taken_at": NOW.isoformat()},
+    ]
     found = find_photos(incident(assignments=offers, evidence=evidence))
     assert [p["taken_at"] for p in found] == [(NOW + timedelta(minutes=6)).isoformat()]
 
