@@ -29,20 +29,30 @@ app.add_typer(vision.app, name="vision", help="Detection: files and streams thro
 
 def main(arguments: Annotated[list[str] | None, typer.Argument()] = None) -> NoReturn:
     """Run a command. Errors that a person can mend are one line on standard error and exit status 2."""
+    try:
+        app(arguments)
+    except Exception as error:
+        if not _explain(error):
+            raise
+    sys.exit(2)
+
+
+def _explain(error: Exception) -> bool:
+    """Print an error that a person can mend; False for one that only a developer can."""
     from psycopg import OperationalError
     from pydantic import ValidationError
 
-    from gridwarden.errors import FRIENDLY
+    from gridwarden.errors import FRIENDLY  # imported for an error only: it brings in every package
 
-    try:
-        app(arguments)
-    except ValidationError as error:
+    if isinstance(error, ValidationError):
         for problem in error.errors():
             where = "__".join(str(part).upper() for part in problem["loc"])
             print(f"gridwarden: setting {where}: {problem['msg']}", file=sys.stderr)
-    except OperationalError as error:
+    elif isinstance(error, OperationalError):
         print(f"gridwarden: the database does not answer: {str(error).strip()}", file=sys.stderr)
         print("  start it with `gridwarden up`, or look with `gridwarden doctor`", file=sys.stderr)
-    except FRIENDLY as error:
+    elif isinstance(error, FRIENDLY):
         print(f"gridwarden: {error}", file=sys.stderr)
-    sys.exit(2)
+    else:
+        return False
+    return True

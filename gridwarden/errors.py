@@ -11,19 +11,23 @@ from gridwarden.model_install import ModelRefusedError
 from gridwarden.postgres import PostgresError
 from gridwarden.supervise import AlreadyRunningError
 from ingest.address import AddressError
+from ingest.rtsp import CaptureError
 from kernel.migration import MigrationError
+from vision.detect import ModelError
 from vision.scene import SceneError
 
 FRIENDLY = (
     AddressError,
     AlreadyRunningError,
     BrokerError,
+    CaptureError,
     CoordinateError,
     CrsError,
     DeviceError,
     FileNotFoundError,
     ImportRefusedError,
     MigrationError,
+    ModelError,
     ModelRefusedError,
     PostgresError,
     SceneError,

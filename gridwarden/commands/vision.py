@@ -28,7 +28,9 @@ def run(
 
 @app.command()
 def train(
-    data: Annotated[Path, typer.Argument(exists=True, help="data.yaml of a YOLO data set.")],
+    data: Annotated[
+        Path, typer.Argument(exists=True, help="Folder of a data set in YOLO layout, as `sim dataset` writes it.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for checkpoints.")] = Path("training"),
     epochs: Annotated[int, typer.Option(min=1)] = 30,
 ) -> None:
@@ -52,7 +54,9 @@ def export(
 
 @app.command()
 def evaluate(
-    data: Annotated[Path, typer.Argument(exists=True, help="data.yaml of a YOLO data set.")],
+    data: Annotated[
+        Path, typer.Argument(exists=True, help="Folder of a data set in YOLO layout, as `sim dataset` writes it.")
+    ],
     model: Annotated[Path | None, typer.Option(help="ONNX model; default: the one in the settings.")] = None,
     part: Annotated[str, typer.Option(help="Folder of pictures below images/.")] = "val",
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures to FILE.")] = None,
