@@ -131,7 +131,8 @@ function ring(incidentId: string): void {
   if (offered.has(incidentId)) return
   offered.add(incidentId)
   chime()
-  navigator.vibrate?.([120, 80, 120])
+  // Before the first touch the browser refuses, and complains in its console.
+  if (navigator.userActivation?.hasBeenActive !== false) navigator.vibrate?.([120, 80, 120])
 }
 
 const KEPT_AS = 'phone.kept'
