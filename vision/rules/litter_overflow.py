@@ -16,13 +16,17 @@ from pydantic import Field
 
 from vision.model import Box, Category, Finding, Label, Presence, Track
 from vision.rule import Parameters, Rule, Zone
-from vision.spots import MAX_STEP_S, Patience, Spot, covered, is_hidden, is_trusted, standing_s, update_spots
+from vision.spots import MAX_STEP_S, Patience, Spot, covered, is_hidden, is_trusted, overlap, standing_s, update_spots
 
 NAME = "litter_overflow"
 FULL_SHARE = 0.6
 EMPTY_SHARE = 0.35
 MIN_SEEN_SHARE = 0.5
-BIN_PATIENCE = Patience(young_s=2.0, standing_s=30.0, raised_s=30.0)
+SAME_THING = 0.5
+"""A find that overlaps a known bin this much is that bin, badly seen: at night, in rain, against headlights."""
+
+BIN_PATIENCE = Patience(young_s=2.0, standing_s=600.0, raised_s=30.0)
+"""A bin is street furniture: where one was known it is remembered through the dark."""
 
 
 class LitterParameters(Parameters):
@@ -63,7 +67,7 @@ def step(
     elapsed_s = 0.0 if state.looked_s is None else max(0.0, now.timestamp() - state.looked_s)
     bins, votes, of_bins = _step_bins(state, tracks, zone, now, elapsed_s)
     full = [spot.box for spot, vote in zip(bins, votes, strict=True) if vote.full_since_s is not None]
-    garbage, of_garbage = _step_garbage(state, tracks, zone, now, elapsed_s, full)
+    garbage, of_garbage = _step_garbage(replace(state, bins=bins), tracks, zone, now, elapsed_s, full)
     new = LitterState(looked_s=now.timestamp(), bins=bins, votes=votes, garbage=garbage)
     return new, (*of_bins, *of_garbage)
 
@@ -122,9 +126,7 @@ def _step_garbage(
 ) -> tuple[tuple[Spot, ...], list[Finding]]:
     parameters = zone.parameters
     patience = Patience(young_s=2.0, standing_s=max(4.0, parameters.clear_s), raised_s=parameters.clear_s)
-    update = update_spots(
-        state.garbage, _in_zone(tracks, zone, Label.GARBAGE), tracks, now, elapsed_s, patience, key_prefix="g"
-    )
+    update = update_spots(state.garbage, _lying(state, tracks, zone), tracks, now, elapsed_s, patience, key_prefix="g")
     findings = [_tell_garbage(spot, zone, now) for spot in update.ended if spot.raised_s is not None]
     kept: list[Spot] = []
     for spot in update.kept:
@@ -153,7 +155,7 @@ def judge(state: LitterState, tracks: Sequence[Track], zone: Zone[LitterParamete
         if full:
             return Presence.THERE
         return Presence.GONE if _in_zone(now_seen, zone, Label.BIN, Label.BIN_OVERFLOW) else Presence.HIDDEN
-    if any(not _belongs_to(track.box, full) for track in _in_zone(now_seen, zone, Label.GARBAGE)):
+    if any(not _belongs_to(track.box, full) for track in _lying(state, now_seen, zone)):
         return Presence.THERE
     hidden = any(is_hidden(spot, tracks) for spot in state.garbage if spot.raised_s is not None)
     return Presence.HIDDEN if hidden else Presence.GONE
@@ -165,6 +167,12 @@ def _overflows(track: Track, zone: Zone[LitterParameters]) -> bool:
 
 def _in_zone(tracks: Sequence[Track], zone: Zone[LitterParameters], *labels: Label) -> list[Track]:
     return [track for track in tracks if track.label in labels and zone.contains(track.ground)]
+
+
+def _lying(state: LitterState, tracks: Sequence[Track], zone: Zone[LitterParameters]) -> list[Track]:
+    """Garbage in the zone that is not one of its known bins, mistaken."""
+    found = _in_zone(tracks, zone, Label.GARBAGE)
+    return [track for track in found if not any(overlap(track.box, spot.box) >= SAME_THING for spot in state.bins)]
 
 
 def _belongs_to(garbage: Box, things: Sequence[Box]) -> bool:

@@ -135,3 +135,19 @@ def test_a_check_of_garbage_is_not_disturbed_by_an_overflowing_bin() -> None:
     bag = track(Label.GARBAGE, BAG, track_id=2)
     assert RULE.judge(RULE.fresh(), [bin_seen(True)], ZONE, Category.EXPOSED_GARBAGE) is Presence.GONE
     assert RULE.judge(RULE.fresh(), [bin_seen(True), bag], ZONE, Category.EXPOSED_GARBAGE) is Presence.THERE
+
+
+def test_a_known_bin_that_is_mistaken_for_garbage_in_the_dark_opens_nothing() -> None:
+    def look(now_s: float) -> list[Track]:
+        return [bin_seen(False)] if now_s < 20 else [track(Label.GARBAGE, (0.301, 0.41, 0.359, 0.548), track_id=2)]
+
+    _, findings = tell(RULE, ZONE, look, seconds=120)
+    assert findings == []
+
+
+def test_a_bag_far_from_the_bin_is_still_garbage_when_the_bin_is_known() -> None:
+    def look(now_s: float) -> list[Track]:
+        return [bin_seen(False)] + ([track(Label.GARBAGE, BAG, track_id=2)] if now_s >= 20 else [])
+
+    _, findings = tell(RULE, ZONE, look, seconds=120)
+    assert [finding.category for finding in findings] == [Category.EXPOSED_GARBAGE]
