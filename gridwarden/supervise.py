@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import psycopg
+
 from gridwarden.broker import prepare_broker, wait_for_broker
 from gridwarden.postgres import prepare_postgres, wait_for_postgres
 from gridwarden.process import Child
@@ -123,8 +125,6 @@ def database_running(settings: Settings) -> Iterator[list[str]]:
 
     Yields the names of the migrations that had to be applied.
     """
-    import psycopg
-
     try:
         psycopg.connect(conninfo(settings, DbRole.OWNER)).close()
     except psycopg.OperationalError:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -132,8 +133,6 @@ def _wait_for_web(supervisor: Supervisor, settings: Settings, timeout_s: float =
     url = f"{settings.public_url}/readyz"
     context = None
     if settings.web.tls_cert:
-        import ssl
-
         context = ssl.create_default_context(cafile=str(Path(settings.web.tls_cert).with_name("authority.pem")))
     while True:
         supervisor.tend()
