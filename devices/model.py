@@ -188,6 +188,7 @@ class Device:
     area_code: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
     enabled: bool = True
+    parent_id: UUID | None = None  # the gateway it hangs on
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

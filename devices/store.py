@@ -15,7 +15,7 @@ from kernel.change import ChangeKind, note_change
 from kernel.db import Connection
 from kernel.ids import new_id
 
-_COLUMNS = "id, code, kind, name, lon, lat, source_crs, cell_code, area_code, settings, enabled"
+_COLUMNS = "id, code, kind, name, lon, lat, source_crs, cell_code, area_code, settings, enabled, parent_id"
 
 
 class DeviceError(ValueError):

@@ -12,6 +12,7 @@ import psycopg
 
 from devices.alarms import advance_device, write_reports
 from devices.model import Device, DeviceState, Message, TopicKind, write_instant
+from devices.observe import Observation, observe
 from devices.registry import KINDS
 from devices.store import lock_states, read_devices_by_code, save_states
 from ingest.decode import Address, DeadLetter, Decoded, Raw, Reason, check_device, decode, refuse
@@ -182,4 +183,5 @@ def _advance(
         reports += len(write_reports(connection, device, before[device_id], advance, now))
         failed += [((device_id, m.id), f"{f.rule}: {f.error}") for m, f in advance.failures if m is not None]
     save_states(connection, states, now)
+    observe(connection, Observation(devices=devices, messages=messages, states=states, now=now))
     return reports, failed

@@ -120,7 +120,7 @@ def read_watched(
     """Enabled devices of these kinds that were ever heard, with their states, not locked; by id, those behind `after`."""
     with connection.cursor(row_factory=class_row(Device)) as cursor:
         devices = cursor.execute(
-            "SELECT d.id, d.code, d.kind, d.name, d.lon, d.lat, d.source_crs, d.cell_code, d.area_code, d.settings, d.enabled"
+            "SELECT d.id, d.code, d.kind, d.name, d.lon, d.lat, d.source_crs, d.cell_code, d.area_code, d.settings, d.enabled, d.parent_id"
             " FROM device d JOIN device_state s ON s.device_id = d.id"
             " WHERE d.enabled AND d.kind = ANY (%(kinds)s) AND s.last_seen_at IS NOT NULL"
             " AND (%(after)s::uuid IS NULL OR d.id > %(after)s) ORDER BY d.id LIMIT %(limit)s",
@@ -142,7 +142,7 @@ def read_waiting_checks(connection: Connection) -> list[tuple[CheckRequest, Devi
         return []
     with connection.cursor(row_factory=class_row(Device)) as cursor:
         devices = cursor.execute(
-            "SELECT id, code, kind, name, lon, lat, source_crs, cell_code, area_code, settings, enabled"
+            "SELECT id, code, kind, name, lon, lat, source_crs, cell_code, area_code, settings, enabled, parent_id"
             " FROM device WHERE id = ANY (%s)",
             ([check.device_id for check in checks],),
         ).fetchall()

@@ -24,6 +24,7 @@ class ChangeKind(StrEnum):
     INCIDENT = "incident"
     DEVICE = "device"
     USER = "user"
+    COMMAND = "command"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,2 @@
+-- Alarm rules as data, shelving, maintenance windows.
+SELECT 1;

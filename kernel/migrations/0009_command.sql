@@ -1,0 +1,2 @@
+-- Commands to devices and their log.
+SELECT 1;

