@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import tempfile
 import urllib.request
 from pathlib import Path
 from urllib.parse import urlparse
@@ -27,25 +28,24 @@ def install_model(source: str, sha256: str, settings: Settings) -> Path:
     name = Path(urlparse(source).path).name
     if not name.endswith(".onnx"):
         raise ModelRefusedError(f"{name!r} is not an .onnx file")
-    staging = folder / f".{name}.part"
-    try:
-        _copy(source, staging)
-        digest = hashlib.sha256(staging.read_bytes()).hexdigest()
+    # Everything is tried in a folder of its own: an installed model of the same name stays until this one can be used.
+    with tempfile.TemporaryDirectory(prefix=".trial-", dir=folder) as trial:
+        staged = Path(trial) / name
+        _copy(source, staged)
+        digest = hashlib.sha256(staged.read_bytes()).hexdigest()
         if digest != sha256.lower():
             raise ModelRefusedError(f"its SHA-256 is {digest}, not {sha256}")
-        final = folder / name
         description = Path(source).with_suffix(".toml") if "://" not in source else None
         if description and description.exists():
-            shutil.copyfile(description, final.with_suffix(".toml"))
-        staging.rename(final)
-    finally:
-        staging.unlink(missing_ok=True)
-    try:
-        Detector(final, threads=1)
-    except ModelError as error:
-        final.unlink()
-        raise ModelRefusedError(f"{name} cannot be used: {error}") from error
-    return final
+            shutil.copyfile(description, staged.with_suffix(".toml"))
+        try:
+            Detector(staged, threads=1)
+        except ModelError as error:
+            raise ModelRefusedError(f"{name} cannot be used: {error}") from error
+        for part in (staged.with_suffix(".toml"), staged):
+            if part.exists():
+                part.replace(folder / part.name)
+    return folder / name
 
 
 def _copy(source: str, target: Path) -> None:
