@@ -7,9 +7,31 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, FastAPI
 from starlette.middleware import Middleware
 
-from dashboard import device, evidence, health, live, login, map_layers, pages, push, staff
+from dashboard import (
+    answer,
+    commands,
+    console_api,
+    dead_letter,
+    device,
+    evidence,
+    health,
+    home,
+    live,
+    login,
+    map_layers,
+    mappings,
+    pages,
+    parking,
+    push,
+    readings,
+    registry,
+    rules,
+    staff,
+    ways,
+)
 from dashboard.auth import get_user
 from dashboard.camera import LiveCameras
+from dashboard.console import Console
 from dashboard.context import Web
 from dashboard.errors import CatchAll, ProblemBody, install_errors
 from dashboard.hub import Hub
@@ -47,6 +69,7 @@ def open_web(settings: Settings) -> Web:
         hub=Hub(app_database, worker_database, clock.now, metrics),
         metrics=metrics,
         cameras=LiveCameras(settings.camera, clock.now),
+        console=Console(settings, worker_database, clock.now),
     )
     metrics.registry.register(health.StoredNumbers(web))
     return web
@@ -65,6 +88,8 @@ def create_app(settings: Settings, *, extra_routers: Sequence[APIRouter] = ()) -
             yield
         finally:
             web.cameras.close()
+            web.console.close()
+            ways.close_gate(app)
             web.hub.stop()
             web.app_database.close()
             web.worker_database.close()
@@ -94,9 +119,28 @@ def create_app(settings: Settings, *, extra_routers: Sequence[APIRouter] = ()) -
         assert actor.user_id is not None
         return claim_request(web.app_database.transaction(actor.scope), actor.user_id, web.now())
 
-    api = [login, staff, device, map_layers, evidence, push, live]
+    api = [
+        login,
+        staff,
+        registry,
+        device,
+        readings,
+        dead_letter,
+        console_api,
+        commands,
+        rules,
+        home,
+        parking,
+        mappings,
+        ways,
+        answer,
+        map_layers,
+        evidence,
+        push,
+        live,
+    ]
     for router in [make_router(get_actor, transaction, settings), *(module.router for module in api)]:
         app.include_router(router, prefix=API)
-    for router in [health.router, *extra_routers, pages.router]:
+    for router in [health.router, answer.page_router, *extra_routers, pages.router]:
         app.include_router(router)
     return app

@@ -8,6 +8,7 @@ from datetime import datetime
 from starlette.requests import HTTPConnection
 
 from dashboard.camera import LiveCameras
+from dashboard.console import Console
 from dashboard.hub import Hub
 from dashboard.idempotency import claim_request
 from dashboard.metrics import Metrics
@@ -28,13 +29,16 @@ class Places:
 
     def area_code_at(self, connection: Connection, lon: float, lat: float) -> str:
         """12-digit community code at a CGCS2000 position; '' outside the grid."""
+        place = self.locator(connection).locate(lon, lat)
+        return place.community_code if place else ""
+
+    def locator(self, connection: Connection) -> Locator:
+        """The cells as they are now."""
         version = read_version(connection)
         with self._lock:
             if self._locator is None or self._locator.version != version:
                 self._locator = Locator.load(connection)
-            locator = self._locator
-        place = locator.locate(lon, lat)
-        return place.community_code if place else ""
+            return self._locator
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +52,7 @@ class Web:
     hub: Hub
     metrics: Metrics
     cameras: LiveCameras
+    console: Console
     places: Places = field(default_factory=Places)
 
     def now(self) -> datetime:

@@ -13,6 +13,8 @@ from dashboard.store import (
     read_summary,
     write_json,
 )
+from devices.command_store import read_command_views
+from dispatch.flood import load_json, read_flood
 from dispatch.view import read_incidents
 from kernel.change import ChangeKind, read_changes, read_last_seq
 from kernel.db import Connection
@@ -33,7 +35,7 @@ class Delta:
 class Live:
     """Telemetry and positions to send; `sent` remembers of each object the instant that was sent."""
 
-    devices: list[JsonObject]
+    devices: list[str]  # as JSON text
     staff: list[JsonObject]
     sent: dict[tuple[str, UUID], datetime]
 
@@ -41,7 +43,8 @@ class Live:
         """The message, '' when there is nothing to say."""
         if not self.devices and not self.staff:
             return ""
-        return write_json({"type": "live", "at": now, "devices": self.devices, "staff": self.staff})
+        head, staff = write_json({"type": "live", "at": now}), write_json(self.staff)
+        return f'{head[:-1]},"devices":[{",".join(self.devices)}],"staff":{staff}}}'
 
 
 def read_snapshot(connection: Connection, sees_staff: bool, now: datetime) -> tuple[int, str]:
@@ -54,6 +57,8 @@ def read_snapshot(connection: Connection, sees_staff: bool, now: datetime) -> tu
         "incidents": read_incidents(connection, state="open", now=now),
         "devices": read_devices(connection),
         "staff": read_staff(connection) if sees_staff else [],
+        "commands": read_command_views(connection, open_only=True) if sees_staff else [],
+        "flood": load_json(read_flood(connection, now, grouped=False)) if sees_staff else None,
         "summary": read_summary(connection),
     }
     return seq, write_json(message)
@@ -84,6 +89,10 @@ def _read_objects(
             found = read_incidents(connection, ids=list(wanted), now=now)
         elif kind is ChangeKind.DEVICE:
             found = read_devices(connection, list(wanted))
+        elif kind is ChangeKind.COMMAND:
+            if not sees_staff:  # commands are the operators' business
+                continue
+            found = read_command_views(connection, ids=list(wanted), limit=len(wanted))
         elif sees_staff:
             found = read_staff(connection, list(wanted))
         else:
@@ -100,9 +109,9 @@ def read_live(
     start = since or _BEGINNING
     devices = read_device_changes(connection, start)
     staff = read_staff_changes(connection, start) if sees_staff else []
-    instants = {("device", item["id"]): at for at, item in devices} | {("staff", item["id"]): at for at, item in staff}
+    instants = {("device", id_): at for at, id_, _ in devices} | {("staff", item["id"]): at for at, item in staff}
     return Live(
-        devices=[item for at, item in devices if sent.get(("device", item["id"])) != at],
+        devices=[text for at, id_, text in devices if sent.get(("device", id_)) != at],
         staff=[item for at, item in staff if sent.get(("staff", item["id"])) != at],
         sent=instants,  # only of the time that is read again: what is older cannot come again
     )

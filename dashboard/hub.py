@@ -1,4 +1,4 @@
-"""The live hub: one thread numbers and reads changes, one loop hands them to the sockets.
+"""The live hub: one thread numbers and reads changes, one does what is due every second, one loop hands it to the sockets.
 
 Changes are numbered once for everybody (kernel/change.py). What one scope may see is read once for all its sockets. A
 socket that joins is put into its audience before its snapshot is read, and what is published meanwhile waits for it, so
@@ -20,10 +20,12 @@ from dashboard.feed import Delta, read_deltas, read_live, read_snapshot
 from dashboard.listener import CLOSE_RESTART, CLOSE_REVOKED, CLOSE_SLOW, Audience, Socket
 from dashboard.metrics import Metrics
 from dashboard.session import forget_sessions, read_rights
-from dashboard.store import write_json
+from dashboard.store import JsonObject, write_json
 from dashboard.tasks import read_tasks
+from dispatch.flood import load_json, read_flood
 from kernel.change import CHANNEL, forget_changes, number_changes, read_last_seq, read_oldest_seq
 from kernel.db import Database
+from kernel.distress import is_disk_full
 from kernel.types import Role
 
 log = logging.getLogger(__name__)
@@ -37,7 +39,7 @@ _SNAPSHOT_AGE_S = 1.0
 
 
 class Hub:
-    """All sockets of this process and the thread that feeds them."""
+    """All sockets of this process and the threads that feed them."""
 
     def __init__(
         self, app_database: Database, worker_database: Database, now: Callable[[], datetime], metrics: Metrics
@@ -53,12 +55,17 @@ class Hub:
         self._woken = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pinging: asyncio.Task[None] | None = None
-        self._thread = threading.Thread(target=self._run, name="hub", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._run, name="hub", daemon=True),
+            threading.Thread(target=self._run_rounds, name="hub-rounds", daemon=True),
+        ]
         self._snapshots: dict[Audience, tuple[float, int, str]] = {}
         self._snapshot_turns = asyncio.Semaphore(3)
+        self._loads: dict[Audience, JsonObject] = {}  # alarm load, told with the pings
         self._live_since: dict[Audience, datetime] = {}
         self._live_sent: dict[Audience, dict[tuple[str, UUID], datetime]] = {}
         self.degraded_since: datetime | None = None
+        self._disk_full = False
         self.ticked_s = time.monotonic()
 
     # ------------------------------------------------------------------ the loop's side
@@ -67,7 +74,8 @@ class Hub:
         """Begin; called in the event loop."""
         self._loop = asyncio.get_running_loop()
         self._worker_database.listen(CHANNEL, self._woken, self._stop)
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         self._pinging = asyncio.create_task(self._ping_on())
 
     def stop(self) -> None:
@@ -216,7 +224,8 @@ class Hub:
             now = self._now()
             for socket in self._sockets():
                 if not socket.joining:
-                    socket.offer(_ping_text(now, socket.seq, self.degraded_since))
+                    load = self._loads.get(socket.audience)
+                    socket.offer(_ping_text(now, socket.seq, self.degraded_since, load))
 
     def _set_degraded(self, since: datetime | None) -> None:
         self.degraded_since = since
@@ -234,30 +243,46 @@ class Hub:
                 self._stop.set()
 
     def _run(self) -> None:
-        due_s = {"live": 0.0, "recheck": 0.0, "forget": 0.0}
+        """Changes, as soon as they are committed: nothing that takes longer may stand in their way."""
         while not self._stop.is_set():
             self._woken.wait(_POLL_S)
             self._woken.clear()
-            try:
-                began_s = time.monotonic()
-                self._tick()
-                self._metrics.change_lag_s.set(time.monotonic() - began_s)
-                if self._due(due_s, "live", _LIVE_S):
-                    self._tick_live()
-                if self._due(due_s, "recheck", _RECHECK_S):
-                    self._recheck()
-                if self._due(due_s, "forget", _FORGET_S):
-                    self._forget()
-            except psycopg.Error as error:
-                self._fail(error)
-            except Exception:
-                log.exception("the hub's round failed")
-                self._stop.wait(1.0)
-            else:
+            began_s = time.monotonic()
+            if self._try(self._tick):
                 self.ticked_s = time.monotonic()
-                if self.degraded_since is not None:
-                    log.info("the database answers again")
-                    self._post(self._set_degraded, None)
+                self._metrics.change_lag_s.set(self.ticked_s - began_s)
+                self._judge()
+
+    def _run_rounds(self) -> None:
+        """What is done every second or less often: reading a thousand devices' telemetry takes tens of milliseconds."""
+        due_s = {"live": 0.0, "load": 0.0, "distress": 0.0, "recheck": 0.0, "forget": 0.0}
+        while not self._stop.wait(_POLL_S):
+            self._try(lambda: self._do_rounds(due_s))
+
+    def _do_rounds(self, due_s: dict[str, float]) -> None:
+        if self._due(due_s, "live", _LIVE_S):
+            self._tick_live()
+        if self._due(due_s, "load", _PING_S):
+            self._tick_load()
+        if self._due(due_s, "distress", _LIVE_S):
+            self._look_for_distress()
+        if self._due(due_s, "recheck", _RECHECK_S):
+            self._recheck()
+        if self._due(due_s, "forget", _FORGET_S):
+            self._forget()
+
+    def _try(self, do: Callable[[], None]) -> bool:
+        """Whether it went well; a database that is away is said to the people, anything else to the log."""
+        try:
+            do()
+        except psycopg.Error as error:
+            self._fail(error)
+            return False
+        except Exception:
+            log.exception("the hub's round failed")
+            self._stop.wait(1.0)
+            return False
+        return True
 
     @staticmethod
     def _due(due_s: dict[str, float], name: str, every_s: float) -> bool:
@@ -266,6 +291,19 @@ class Hub:
             return False
         due_s[name] = now_s + every_s
         return True
+
+    def _judge(self) -> None:
+        """After a round that went well: all is well, unless those who write say that the disk is full."""
+        if self._disk_full and self.degraded_since is None:
+            log.warning("the database's disk is full: what is there can be read")
+            self._post(self._set_degraded, self._now())
+        elif not self._disk_full and self.degraded_since is not None:
+            log.info("the database answers again")
+            self._post(self._set_degraded, None)
+
+    def _look_for_distress(self) -> None:
+        with self._worker_database.transaction() as connection:
+            self._disk_full = is_disk_full(connection)
 
     def _fail(self, error: psycopg.Error) -> None:
         if self.degraded_since is None:
@@ -278,9 +316,6 @@ class Hub:
         with self._worker_database.transaction() as connection:
             number_changes(connection)
             last = read_last_seq(connection)  # true of everybody's numbers once this is committed
-            with self._lock:
-                users = {socket.user_id for sockets in self._audiences.values() for socket in sockets}
-            tasks = read_tasks(connection, users, self._now())
         if self._cursor < 0:
             self._cursor = last  # the first round; nobody has joined before it
         elif last < self._cursor:
@@ -293,8 +328,16 @@ class Hub:
             done = threading.Event()
             self._post(self._publish, read, last, done)
             done.wait(5.0)
-        if tasks:
-            self._post(self._publish_tasks, tasks)
+        self._tick_tasks()
+
+    def _tick_tasks(self) -> None:
+        with self._lock:
+            users = {socket.user_id for sockets in self._audiences.values() for socket in sockets}
+        if users:
+            with self._worker_database.transaction() as connection:
+                tasks = read_tasks(connection, users, self._now())
+            if tasks:
+                self._post(self._publish_tasks, tasks)
 
     def _restart(self, last: int) -> None:
         """The database was restored from before: what the sockets have is of a time that never was."""
@@ -329,6 +372,15 @@ class Hub:
         if read:
             self._post(self._publish_live, read)
 
+    def _tick_load(self) -> None:
+        with self._lock:
+            audiences = [audience for audience in self._audiences if audience.sees_staff]
+        loads: dict[Audience, JsonObject] = {}
+        for audience in audiences:
+            with self._app_database.transaction(audience.scope) as connection:
+                loads[audience] = load_json(read_flood(connection, self._now(), grouped=False))
+        self._loads = loads
+
     def _recheck(self) -> None:
         with self._lock:
             hashes = {socket.token_hash for sockets in self._audiences.values() for socket in sockets}
@@ -353,5 +405,5 @@ class Hub:
             forget_sessions(connection, self._now())
 
 
-def _ping_text(now: datetime, seq: int, degraded_since: datetime | None = None) -> str:
-    return write_json({"type": "ping", "at": now, "seq": seq, "degraded_since": degraded_since})
+def _ping_text(now: datetime, seq: int, degraded_since: datetime | None = None, load: JsonObject | None = None) -> str:
+    return write_json({"type": "ping", "at": now, "seq": seq, "degraded_since": degraded_since, "flood": load})

@@ -10,6 +10,7 @@ from dashboard.errors import Problem, problem_response
 
 _SAFE = {"GET", "HEAD", "OPTIONS"}
 MAX_BODY_BYTES = 1_000_000
+LIST_BYTES = 20_000_000  # of a list of devices
 _FORM_SLACK_BYTES = 20_000  # a multipart form around a picture of the largest size
 
 
@@ -60,14 +61,17 @@ class BodyLimit:
 
     def __init__(self, app: ASGIApp, picture_bytes: int) -> None:
         self._app = app
-        self._picture_bytes = picture_bytes + _FORM_SLACK_BYTES
+        self._limits = {
+            "/api/v1/evidence": picture_bytes + _FORM_SLACK_BYTES,
+            "/api/v1/devices/import": LIST_BYTES + _FORM_SLACK_BYTES,
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve, or answer 413 `too_large`."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = self._picture_bytes if scope["path"] == "/api/v1/evidence" else MAX_BODY_BYTES
+        limit = self._limits.get(scope["path"], MAX_BODY_BYTES)
         declared = Headers(scope=scope).get("content-length", "")
         if declared.isdigit() and int(declared) > limit:
             answer = problem_response(413, "too_large", "The body is too large", {"limit_bytes": limit})

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 from dashboard.auth import Attempt, CurrentSession, CurrentWeb, address_of, check_password, use_login_link
 from dashboard.context import Web
 from dashboard.session import Seat, User, clear_cookie, create_session, end_session, read_session, set_cookie
-from dashboard.users import area_of_user, write_audit
+from dashboard.users import area_of_user
+from kernel.audit import write_audit
 from kernel.change import ChangeKind, note_change
 from kernel.db import Connection
 from kernel.types import Role

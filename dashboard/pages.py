@@ -14,7 +14,13 @@ from dashboard.session import Seat
 from kernel.types import Role
 
 router = APIRouter(include_in_schema=False)
-_PAGES = {"login": "index.html", "wall": "wall.html", "phone": "phone.html"}
+_PAGES = {
+    "login": "index.html",
+    "wall": "wall.html",
+    "phone": "phone.html",
+    "devices": "engineer.html",
+    "device": "scan.html",
+}
 _FOLDERS = ("assets", "fonts", "icons")
 _ROOT_SUFFIXES = {".js", ".html", ".webmanifest", ".png", ".svg", ".ico", ".txt"}
 _TEXT_SUFFIXES = {".js", ".css", ".html", ".svg", ".json", ".webmanifest"}
@@ -74,9 +80,12 @@ def open_front(request: Request, web: CurrentWeb) -> Response:
 @router.get("/login")
 @router.get("/wall")
 @router.get("/phone")
+@router.get("/devices")
+@router.get("/devices/{path:path}")  # the engineers' page finds its own way from here
+@router.get("/device/{code}")  # where the label on a device leads
 def open_page(request: Request, web: CurrentWeb) -> Response:
     """A page. It holds nothing secret: what it shows, it asks for with its cookie."""
-    name = _PAGES[request.url.path.strip("/")]
+    name = _PAGES[request.url.path.strip("/").partition("/")[0]]
     if not (web.settings.web.dist_dir / name).is_file():
         return HTMLResponse(_NOT_BUILT, 503)
     return _send_file(request, web.settings.web.dist_dir / name, _ASK_AGAIN)

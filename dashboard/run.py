@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import sys
 import threading
 from collections.abc import Generator, Sequence
 
@@ -38,6 +39,7 @@ class _Server(uvicorn.Server):
         web = getattr(getattr(app, "state", None), "web", None)
         if web is not None:
             web.cameras.close()
+            web.console.close()
             web.hub.stop()
             await asyncio.sleep(0.1)
         await super().shutdown(sockets)  # type: ignore[arg-type]
@@ -66,5 +68,8 @@ def make_server(
 
 def run(settings: Settings, stop: threading.Event, *, extra_routers: Sequence[APIRouter] = ()) -> None:
     """Serve until `stop` is set; returns within ten seconds of it."""
+    sys.setswitchinterval(
+        0.001
+    )  # a change on its way to a screen must not wait 5 ms for each thread that reads or writes
     log.info("web at %s", settings.public_url)
     make_server(settings, stop, extra_routers=extra_routers).run()

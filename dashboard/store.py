@@ -1,23 +1,26 @@
-"""SQL of what wall and phone look at: devices with their state, staff, readings, dead letters, pictures' rows.
+"""SQL of what wall and phone look at: devices with their state, staff, pictures' rows.
 
 Rows are limited by the transaction's scope: devices and evidence by row-level security, people by a condition here.
 """
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from psycopg.rows import class_row, dict_row
 from psycopg.types.json import Jsonb
 
+from devices.kinds.river_sluice import KIND as RIVER_KIND
+from devices.water import describe_water
 from kernel.db import Connection
 from kernel.types import Role
 
 STAFF_ROLES = (Role.GRID_WORKER, Role.HANDLING_DEPT)
 JsonObject = dict[str, Any]
+RIVER = RIVER_KIND.name
 
 
 def write_json(value: object) -> str:
@@ -33,35 +36,76 @@ def _plain(value: object) -> object:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-def read_devices(connection: Connection, ids: Sequence[UUID] | None = None) -> list[JsonObject]:
-    """Devices in use (all, or these), in the shape of DeviceView."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeviceFilter:
+    """Which devices to list; what is None lets all through. `q`: part of code, name, serial or address, capitals or not.
+
+    `after`: those behind this `map_id`, `limit` of them: a page of a long list.
+    """
+
+    kind: str | None = None
+    status: str | None = None
+    q: str | None = None
+    parent: UUID | None = None
+    after: int | None = None
+    limit: int | None = None
+
+
+def read_devices(
+    connection: Connection,
+    ids: Sequence[UUID] | None = None,
+    wanted: DeviceFilter = DeviceFilter(),
+    *,
+    disabled_too: bool = False,
+) -> list[JsonObject]:
+    """Devices in use (all, or these), in the shape of DeviceView; with `disabled_too` those switched off as well."""
     with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(
+        rows = cursor.execute(
             """
-            SELECT d.id, d.map_id, d.code, d.kind, d.name, d.lon, d.lat, d.cell_code,
+            SELECT d.id, d.map_id, d.code, d.kind, d.name, d.lon, d.lat, d.cell_code, d.enabled, d.parent_id,
                    coalesce(s.status, 'unknown') AS status, coalesce(s.metrics, '{}') AS metrics,
-                   coalesce(s.alarms, '{}') AS alarms, s.last_seen_at,
+                   coalesce(s.alarms, '{}') AS alarms, s.last_seen_at, s.clock_offset_s,
                    CASE WHEN c.device_id IS NOT NULL THEN jsonb_build_object(
                        'heading_deg', c.heading_deg, 'fov_deg', c.fov_deg, 'range_m', c.range_m,
-                       'zones', coalesce(c.scene -> 'zones', '[]')) END AS camera
+                       'zones', coalesce(c.scene -> 'zones', '[]')) END AS camera,
+                   d.settings ->> 'water_body' AS water_body
             FROM device d LEFT JOIN device_state s ON s.device_id = d.id LEFT JOIN camera c ON c.device_id = d.id
-            WHERE d.enabled AND (%(ids)s::uuid[] IS NULL OR d.id = ANY (%(ids)s)) ORDER BY d.map_id
+            WHERE (d.enabled OR %(disabled_too)s) AND (%(ids)s::uuid[] IS NULL OR d.id = ANY (%(ids)s))
+                AND (%(kind)s::text IS NULL OR d.kind = %(kind)s) AND (%(parent)s::uuid IS NULL OR d.parent_id = %(parent)s)
+                AND (%(status)s::text IS NULL OR coalesce(s.status, 'unknown') = %(status)s)
+                AND (%(q)s::text IS NULL OR position(lower(%(q)s) IN lower(
+                    concat_ws(' ', d.code, d.name, d.serial, d.building, d.floor, d.household, d.component_code))) > 0)
+                AND (%(after)s::bigint IS NULL OR d.map_id > %(after)s)
+            ORDER BY d.map_id LIMIT %(limit)s
             """,
-            {"ids": None if ids is None else list(ids)},
+            {"ids": None if ids is None else list(ids), "disabled_too": disabled_too, **asdict(wanted)},
         ).fetchall()
+    for row in rows:
+        body = row.pop("water_body")
+        if row["kind"] == RIVER:
+            row["water"] = describe_water(row["metrics"], body or "river")
+    return rows
 
 
-def read_device_changes(connection: Connection, since: datetime) -> list[tuple[datetime, JsonObject]]:
-    """When and what: the live part (status, metrics) of devices whose state was written at `since` or later."""
+def read_device_changes(connection: Connection, since: datetime) -> list[tuple[datetime, UUID, str]]:
+    """When and what: the live part (status, metrics) of devices whose state was written at `since` or later, as JSON text.
+
+    The database's own text of the metrics: to read them only to write them again took the interpreter, a second's worth of
+    a thousand devices at once, from the alarm that came meanwhile.
+    """
     rows = connection.execute(
         """
-        SELECT s.updated_at, d.id, s.status, s.metrics, s.last_seen_at
+        SELECT s.updated_at, d.id, s.status, s.metrics::text, s.last_seen_at
         FROM device_state s JOIN device d ON d.id = s.device_id WHERE s.updated_at >= %s AND d.enabled
         """,
         (since,),
     ).fetchall()
     return [
-        (at, {"id": device_id, "status": status, "metrics": metrics, "last_seen_at": seen_at})
+        (
+            at,
+            device_id,
+            f'{{"id":"{device_id}","status":"{status}","metrics":{metrics},"last_seen_at":{write_json(seen_at)}}}',
+        )
         for at, device_id, status, metrics, seen_at in rows
     ]
 
@@ -141,20 +185,6 @@ def write_position(
     return True
 
 
-def read_points(
-    connection: Connection, device_id: UUID, metric: str, since: datetime, bin_width: timedelta
-) -> list[tuple[datetime, float, float, float]]:
-    """(start, mean, least, greatest) of a metric in spans of `bin_width` since `since`, oldest first."""
-    rows: list[tuple[datetime, float, float, float]] = connection.execute(
-        """
-        SELECT date_bin(%s, measured_at, timestamptz '2000-01-01Z') AS start, avg(value), min(value), max(value)
-        FROM reading_seen WHERE device_id = %s AND metric = %s AND measured_at >= %s GROUP BY 1 ORDER BY 1
-        """,
-        (bin_width, device_id, metric, since),
-    ).fetchall()
-    return rows
-
-
 def read_camera_url(connection: Connection, device_id: UUID) -> str | None:
     """A camera's address, for opening only: it may hold a password. None when it is not in scope or not in use."""
     row = connection.execute(
@@ -162,31 +192,6 @@ def read_camera_url(connection: Connection, device_id: UUID) -> str | None:
         (device_id,),
     ).fetchone()
     return str(row[0]) if row else None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DeadLetter:
-    """A message that could not be used."""
-
-    id: UUID
-    topic: str
-    payload: bytes
-    payload_bytes: int
-    reason: str
-    detail: str
-    received_at: datetime
-
-
-def read_dead_letters(connection: Connection, before: UUID | None, limit: int) -> list[DeadLetter]:
-    """Messages that could not be used, newest first, those before `before` in that order."""
-    with connection.cursor(row_factory=class_row(DeadLetter)) as cursor:
-        return cursor.execute(
-            """
-            SELECT id, topic, substr(payload, 1, 2000) AS payload, payload_bytes, reason, detail, received_at
-            FROM dead_letter WHERE %(before)s::uuid IS NULL OR id < %(before)s ORDER BY id DESC LIMIT %(limit)s
-            """,
-            {"before": before, "limit": limit},
-        ).fetchall()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

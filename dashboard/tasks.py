@@ -24,7 +24,8 @@ def read_tasks(connection: Connection, user_ids: Collection[UUID], now: datetime
         """
         SELECT o.id, o.user_id, o.incident_id, o.kind FROM push_outbox o JOIN app_user u ON u.id = o.user_id LEFT JOIN incident i ON i.id = o.incident_id
         WHERE o.user_id = ANY (%s) AND o.received_at IS NULL AND o.id >= %s AND u.on_duty AND NOT u.disabled
-          AND coalesce(i.assignee_id = u.id AND i.state = 'dispatched', false) <> (o.kind = 'withdrawn')
+          AND CASE o.kind WHEN 'notice' THEN i.state NOT IN ('closed', 'void')
+              ELSE coalesce(i.assignee_id = u.id AND i.state = 'dispatched', false) <> (o.kind = 'withdrawn') END
         ORDER BY o.id LIMIT 1000
         """,
         (list(user_ids), _first_id(now - _KEEP)),

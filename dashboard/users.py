@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from psycopg import errors
-from psycopg.types.json import Jsonb
 
 from dashboard.password import hash_password
 from dashboard.session import Seat, hash_token
+from kernel.audit import write_audit
 from kernel.change import ChangeKind, note_change
 from kernel.db import Connection
 from kernel.ids import new_id
@@ -173,19 +173,3 @@ def make_login_link(connection: Connection, user_id: UUID, seat: Seat | str, now
         (hash_token(token), user_id, now + timedelta(minutes=settings.web.link_minutes)),
     )
     return f"{settings.public_url}/login?seat={Seat(seat).value}#{token}"
-
-
-def write_audit(
-    connection: Connection,
-    now: datetime,
-    *,
-    actor: str,
-    action: str,
-    subject: str = "",
-    detail: dict[str, object] | None = None,
-) -> None:
-    """Add a line to the audit, which nobody can change."""
-    connection.execute(
-        "INSERT INTO audit (id, at, actor, action, subject, detail) VALUES (%s, %s, %s, %s, %s, %s)",
-        (new_id(now), now, actor, action, subject, Jsonb(detail or {})),
-    )

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 from kernel.types import Role
 
@@ -44,6 +44,28 @@ class CameraView(BaseModel):
     zones: list[ZoneView]
 
 
+class WaterItemView(BaseModel):
+    """One item of the standard, and the best class whose limit it keeps."""
+
+    model_config = ConfigDict(populate_by_name=True)
+    metric: str
+    value: float
+    water_class: str = Field(alias="class")
+    at: datetime
+
+
+class WaterView(BaseModel):
+    """Class by GB 3838-2002: I to V or worse_than_V (劣V), decided by its worst item. `missing`: not measured of late."""
+
+    model_config = ConfigDict(populate_by_name=True)
+    water_class: str = Field(alias="class")
+    deciding_item: str
+    deciding_items: list[str]
+    items: list[WaterItemView]
+    missing: list[str]
+    at: datetime
+
+
 class DeviceView(BaseModel):
     """A device and the newest that is known about it."""
 
@@ -60,6 +82,10 @@ class DeviceView(BaseModel):
     alarms: dict[str, AlarmView]
     last_seen_at: datetime | None
     camera: CameraView | None
+    enabled: bool = True
+    parent_id: UUID | None = None
+    clock_offset_s: float | None = None
+    water: WaterView | None = None
 
 
 class StaffView(BaseModel):

@@ -1,11 +1,12 @@
 """What a device kind is made of: payloads, metrics, settings, messages, alarms, rules; and a device and its state."""
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from itertools import pairwise
+from typing import Annotated, Any, Literal, NamedTuple
 from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
@@ -72,14 +73,26 @@ class Payload(BaseModel):
     id: str = Field(pattern=r"^[!-~]{1,64}$", description="unique for this device; a repeat keeps it / 消息号")
     seq: int | None = Field(default=None, ge=0, lt=2**63, description="counts up from the device's start / 序号")
     at: Instant = Field(description="when it was measured or happened / 采样时刻")
+    device: str | None = Field(
+        default=None, max_length=64, description="the topic's device, for a cross-check / 设备号"
+    )
+    test: bool | None = Field(default=None, description="true: checked and answered, nothing stored / 测试报文")
 
 
 class Reply(Payload):
     """Answer to a command on `…/command`."""
 
     command_id: str = Field(pattern=r"^[!-~]{1,64}$", description="the command's id / 命令号")
-    result: Literal["done", "refused", "failed"] = Field(description="what came of it / 结果")
+    nonce: str = Field(default="", max_length=64, description="the command's nonce, given back / 随机数")
+    result: Literal["accepted", "done", "refused", "failed"] = Field(description="what came of it / 结果")
     detail: Text = ""
+
+
+class Relation(StrEnum):
+    """What another device is to one that is commanded (`settings.related`)."""
+
+    UPSTREAM_GATE = "upstream_gate"  # 上游闸
+    CAMERA = "camera"  # watches the place where something moves
 
 
 class DeviceSettings(BaseModel):
@@ -88,6 +101,21 @@ class DeviceSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     offline_after_s: float = Field(default=300.0, gt=0, description="not heard for so long: offline")
+    related: dict[Relation, tuple[str, ...]] = Field(
+        default={}, description="codes of the devices that interlocks of its commands look at / 关联设备"
+    )
+    report_period_s: float | None = Field(
+        default=None,
+        gt=0,
+        le=31 * 86400,
+        description="it reports so often; then `missed_reports` decide, not offline_after_s",
+    )
+    missed_reports: int = Field(default=3, ge=1, le=1000, description="so many reports that did not come: offline")
+
+    @property
+    def silent_after_s(self) -> float:
+        """Not heard for so long: offline. A sleeping device is judged by its own period where that is known."""
+        return self.offline_after_s if self.report_period_s is None else self.report_period_s * self.missed_reports
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,9 +128,11 @@ class Metric:
     title_en: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Message:
-    """One message, decoded and checked. `measured_at` is the device's own clock, `received_at` ours."""
+class Message(NamedTuple):
+    """One message, decoded and checked. `measured_at` is the device's own clock, `received_at` ours.
+
+    A named tuple, since it is made in a third of the time of a frozen dataclass, thousands of times a second.
+    """
 
     topic_kind: TopicKind
     id: str
@@ -110,6 +140,7 @@ class Message:
     measured_at: datetime
     received_at: datetime
     payload: Payload
+    readings: Mapping[str, float] | None = None  # the kind's, of the payload, where they were read already
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,10 +153,13 @@ class Alarm:
     raised: bool
     occurred_at: datetime
     detail: dict[str, Any] = field(default_factory=dict)
+    severity: int | None = None  # None: the category's own
 
 
 # (state, message or None when time passed, now, the device's settings, city's time zone) -> (state, alarms)
 Step = Callable[[JsonState, Message | None, datetime, Any, str], tuple[JsonState, list[Alarm]]]
+# (state, now, settings, time zone) -> the earliest instant at which a step without a message may do something
+Due = Callable[[JsonState, datetime, Any, str], datetime | None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,6 +176,92 @@ class Rule:
     step: Step
     timed: bool = False
     status: DeviceStatus = DeviceStatus.ALARM  # what the device shows while the rule is active
+    needs_consent: bool = False  # watches a person: in a home not judged without their consent on record
+    due: Due | None = None  # of a timed rule: when time alone may change something; None: any moment
+
+
+class WhenOffline(StrEnum):
+    """What becomes of a command whose device is not heard."""
+
+    WAIT = "wait"  # for the device, until the command expires
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Interlock:
+    """One condition of a command as it was found. `code` is stable; `params` fill its text (docs/commands-to-devices.md)."""
+
+    code: str
+    ok: bool
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Presence:
+    """A camera saw people in a zone, last at `seen_at`."""
+
+    camera: str
+    zone: str
+    seen_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CommandLock:
+    """Somebody works at the device: nothing may move until the lock is taken off (挂牌上锁)."""
+
+    id: UUID
+    reason: str
+    locked_by_id: UUID | None
+    locked_by: str
+    locked_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Situation:
+    """What interlocks look at, as it is at `now`. A related device that is not registered has no state (None)."""
+
+    settings: Any  # the kind's own DeviceSettings
+    state: "DeviceState"
+    heard: bool
+    related: Mapping[Relation, Mapping[str, "DeviceState | None"]]
+    watched: frozenset[str]  # cameras that looked for people a moment ago
+    presences: tuple[Presence, ...]
+    locks: tuple[CommandLock, ...]
+    now: datetime
+
+
+class NoParameters(BaseModel):
+    """A command that takes none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+# (situation, parameters or None while they are not chosen: then the worst case) -> as found, or None when it does not apply
+Judge = Callable[[Situation, Any], Interlock | None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CommandType:
+    """Something a kind of device can be told to do. `interlocks` and `verified` are pure.
+
+    `verified(state, parameters, since)`: the read-back, measured at or after `since` on the device's own clock, shows that
+    it was done. Not heard (`when_offline` refuse) and a lock on the device are judged for every command, and need not stand
+    among `interlocks`.
+    """
+
+    name: str
+    title_zh: str
+    title_en: str
+    parameters: type[BaseModel]
+    verified: Callable[["DeviceState", Any, datetime], bool]
+    interlocks: tuple[Judge, ...] = ()
+    second_person: bool = False
+    when_offline: WhenOffline = WhenOffline.REFUSE
+    moving: bool = True  # one of these at a time on a device
+    halts: bool = False  # cancels what was asked for and not sent yet; allowed under a lock
+    expiry_s: float = 300.0  # from the request to the sending
+    ack_timeout_s: float = 30.0  # from the sending to the first answer; the device is told to refuse it later than that
+    verify_timeout_s: float = 120.0  # from the first answer to the read-back
 
 
 def received_at_of(message: Message) -> datetime:
@@ -170,7 +290,18 @@ class DeviceKind:
     symbol: str  # name of the map symbol
     sample: Callable[[random.Random, datetime, TopicKind], dict[str, Any]]  # an ordinary message, with envelope
     status: Callable[[Any], DeviceStatus | None] = no_status  # None: the payload does not say
+    commands: tuple[CommandType, ...] = ()
     heard_at: Callable[[Message], datetime | None] = received_at_of
+
+
+def every_topic(payload: type[Payload], *, event: type[Payload] | None = None) -> Mapping[TopicKind, type[Payload]]:
+    """The payload models of a kind: the same for telemetry, state and events unless `event` is another; replies are alike."""
+    return {
+        TopicKind.TELEMETRY: payload,
+        TopicKind.EVENT: event or payload,
+        TopicKind.STATE: payload,
+        TopicKind.REPLY: Reply,
+    }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -189,6 +320,10 @@ class Device:
     settings: dict[str, Any] = field(default_factory=dict)
     enabled: bool = True
     parent_id: UUID | None = None  # the gateway it hangs on
+    firmware: str = ""  # as the device said last, until then as it was registered
+    in_home: bool = False  # belongs to a household
+    consent_until: datetime | None = None  # until when who lives there has consented; None: no consent on record
+    certify_until: datetime | None = None  # until then its first receipts are withheld: it is put to the test
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -205,6 +340,43 @@ class DeviceState:
     rule_state: dict[str, JsonState] = field(default_factory=dict)
     last_seen_at: datetime | None = None
     measured_at: datetime | None = None
+    due_at: datetime | None = None  # before then time alone changes nothing; None: it never does
+    clock: dict[str, Any] = field(default_factory=dict)  # how far the device's clock is off: devices/skew.py
+
+    @property
+    def clock_offset_s(self) -> float | None:
+        """Seconds that the device's clock is behind ours, negative when ahead; None while not known."""
+        value = self.clock.get("offset_s")
+        return float(value) if value is not None else None
+
+
+def order_of(message: Message) -> tuple[datetime, datetime, int, str]:
+    """What sorts messages by when they were measured; those of a clock that is ahead, which count as measured when they
+    came, by its own time among themselves."""
+    return message.measured_at, message.payload.at, -1 if message.seq is None else message.seq, message.id
+
+
+def sort_messages(messages: Sequence[Message]) -> Sequence[Message]:
+    """In the order in which they were measured; as they are when they stand in it already, which is the ordinary case."""
+    if all(earlier.measured_at < later.measured_at for earlier, later in pairwise(messages)):
+        return messages
+    return sorted(messages, key=order_of)
+
+
+def read_numbers(payload: Payload, names: Collection[str]) -> dict[str, float]:
+    """Those of `names` that the payload says, as numbers; yes is 1, no is 0."""
+    said = payload.__dict__
+    found: dict[str, float] = {}
+    for name in payload.__pydantic_fields_set__:  # few are said of many that could be
+        if name in names and (value := said.get(name)) is not None:
+            found[name] = float(value)
+    return found
+
+
+def read_field(payload: Payload, name: str) -> Any:
+    """A field that the payload says, also one its kind does not know; else None. (`getattr` with a default takes twenty
+    times as long for a name that is not there.)"""
+    return getattr(payload, name) if name in payload.__pydantic_fields_set__ else None
 
 
 def read_state_instant(state: JsonState, key: str) -> datetime | None:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from devices import command_answer, firmware, reading
 from devices.model import Device, DeviceState, Message
+from devices.parking import flow as parking
 from kernel.db import Connection
 
 
@@ -24,7 +26,7 @@ class Observation:
 
 
 Observer = Callable[[Connection, Observation], None]
-OBSERVERS: tuple[Observer, ...] = ()
+OBSERVERS: tuple[Observer, ...] = (reading.observe, command_answer.observe, parking.observe, firmware.observe)
 
 
 def observe(connection: Connection, observation: Observation) -> None:

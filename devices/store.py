@@ -1,5 +1,6 @@
 """The SQL of devices, cameras and their states."""
 
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,7 +16,7 @@ from kernel.change import ChangeKind, note_change
 from kernel.db import Connection
 from kernel.ids import new_id
 
-_COLUMNS = "id, code, kind, name, lon, lat, source_crs, cell_code, area_code, settings, enabled, parent_id"
+_COLUMNS = "id, code, kind, name, lon, lat, source_crs, cell_code, area_code, settings, enabled, parent_id, in_home, consent_until, firmware, certify_until"
 
 
 class DeviceError(ValueError):
@@ -39,6 +40,28 @@ class DeviceRecord:
     cell_code: str = ""
     area_code: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
+    enabled: bool = True
+    parent_id: UUID | None = None  # the gateway it hangs on
+    source_lon: float | None = None  # as given, in source_crs; None: the same as lon and lat
+    source_lat: float | None = None
+    component_code: str = ""
+    owner_unit: str = ""
+    competent_unit: str = ""
+    maintenance_unit: str = ""
+    maker: str = ""
+    model: str = ""
+    serial: str = ""
+    firmware: str = ""
+    building: str = ""
+    floor: str = ""
+    household: str = ""
+
+
+TEXT_FIELDS = (
+    "component_code", "owner_unit", "competent_unit", "maintenance_unit", "maker", "model", "serial", "firmware",
+    "building", "floor", "household",
+)  # fmt: skip
+"""What the register holds in words: columns of `device` and fields of DeviceRecord."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,30 +82,33 @@ class Camera:
 def add_device(connection: Connection, record: DeviceRecord, now: datetime) -> Device:
     """Register a device.
 
-    Raises DeviceError (bad_code, unknown_kind, bad_position, bad_settings, code_taken).
+    Raises DeviceError (bad_code, unknown_kind, bad_position, bad_text, bad_settings, code_taken).
     """
     _check_record(record)
     device_id = new_id(now)
+    values = {
+        "id": device_id,
+        "code": record.code,
+        "kind": record.kind,
+        "name": record.name,
+        "lon": record.lon,
+        "lat": record.lat,
+        "source_crs": record.source_crs,
+        "source_lon": record.lon if record.source_lon is None else record.source_lon,
+        "source_lat": record.lat if record.source_lat is None else record.source_lat,
+        "cell_code": record.cell_code,
+        "area_code": record.area_code,
+        "settings": Jsonb(record.settings),
+        "enabled": record.enabled,
+        "parent_id": record.parent_id,
+        **{name: getattr(record, name) for name in TEXT_FIELDS},
+        "created_at": now,
+        "changed_at": now,
+    }
     row = connection.execute(
-        """
-        INSERT INTO device (id, code, kind, name, lon, lat, source_crs, cell_code, area_code, settings, created_at, changed_at)
-        VALUES (%(id)s, %(code)s, %(kind)s, %(name)s, %(lon)s, %(lat)s, %(source_crs)s, %(cell_code)s, %(area_code)s,
-                %(settings)s, %(now)s, %(now)s)
-        ON CONFLICT (code) DO NOTHING RETURNING id
-        """,
-        {
-            "id": device_id,
-            "code": record.code,
-            "kind": record.kind,
-            "name": record.name,
-            "lon": record.lon,
-            "lat": record.lat,
-            "source_crs": record.source_crs,
-            "cell_code": record.cell_code,
-            "area_code": record.area_code,
-            "settings": Jsonb(record.settings),
-            "now": now,
-        },
+        f"INSERT INTO device ({', '.join(values)}) VALUES ({', '.join(f'%({name})s' for name in values)})"
+        " ON CONFLICT (code) DO NOTHING RETURNING id",
+        values,
     ).fetchone()
     if row is None:
         raise DeviceError("code_taken", f"a device {record.code} exists already")
@@ -123,7 +149,16 @@ def _check_record(record: DeviceRecord) -> None:
         raise DeviceError("unknown_kind", f"{record.kind!r} is none of {', '.join(KINDS)}")
     if not (-180 <= record.lon <= 180 and -90 <= record.lat <= 90):  # a NaN compares false, and is refused with it
         raise DeviceError("bad_position", f"{record.lon}, {record.lat} is no longitude and latitude")
+    check_texts({"name": record.name, **{name: getattr(record, name) for name in TEXT_FIELDS}})
     check_settings(record.kind, record.settings)
+
+
+def check_texts(texts: Mapping[str, str]) -> None:
+    """Raises DeviceError (bad_text) for a text of more than 200 characters, or with controls, marks of writing direction
+    or line ends in it. Rare and new Han characters and full-width spaces are fine."""
+    for name, text in texts.items():
+        if len(text) > 200 or any(unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") for c in text):
+            raise DeviceError("bad_text", f"{name}: at most 200 characters, no control characters: {text[:40]!r}")
 
 
 def is_device_code(text: str) -> bool:
@@ -137,6 +172,15 @@ def check_settings(kind: str, settings: Mapping[str, Any]) -> None:
         KINDS[kind].settings.model_validate(dict(settings))
     except ValueError as error:
         raise DeviceError("bad_settings", f"settings of a {kind}: {error}") from None
+
+
+def write_changes(connection: Connection, device_id: UUID, values: Mapping[str, Any], now: datetime) -> None:
+    """Write columns of a device's row; the values are checked by the caller."""
+    columns = {**values, "changed_at": now}
+    connection.execute(
+        f"UPDATE device SET {', '.join(f'{name} = %({name})s' for name in columns)} WHERE id = %(device_id)s",
+        {**columns, "device_id": device_id},
+    )
 
 
 def set_device_settings(connection: Connection, code: str, settings: Mapping[str, Any], now: datetime) -> Device:
@@ -162,6 +206,13 @@ def set_device_enabled(connection: Connection, code: str, enabled: bool, now: da
     connection.execute("UPDATE device SET enabled = %s, changed_at = %s WHERE id = %s", (enabled, now, device.id))
     note_change(connection, ChangeKind.DEVICE, device.id, device.area_code, now)
     return read_device(connection, code)
+
+
+def set_certify_until(connection: Connection, device: Device, until_at: datetime | None, now: datetime) -> None:
+    """Withhold the device's first receipts until then (None: no more), so that it has to repeat its messages."""
+    connection.execute(
+        "UPDATE device SET certify_until = %s, changed_at = %s WHERE id = %s", (until_at, now, device.id)
+    )
 
 
 def read_device(connection: Connection, code: str) -> Device:
@@ -237,7 +288,7 @@ def _read_states(connection: Connection, device_ids: Sequence[UUID], lock: str) 
         return {}
     with connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
-            "SELECT device_id, metrics, status, alarms, rule_state, last_seen_at, measured_at FROM device_state"
+            "SELECT device_id, metrics, status, alarms, rule_state, last_seen_at, measured_at, due_at, clock FROM device_state"
             f" WHERE device_id = ANY (%s) ORDER BY device_id {lock}",
             (list(device_ids),),
         ).fetchall()
@@ -249,6 +300,8 @@ def _read_states(connection: Connection, device_ids: Sequence[UUID], lock: str) 
             rule_state=row["rule_state"],
             last_seen_at=row["last_seen_at"],
             measured_at=row["measured_at"],
+            due_at=row["due_at"],
+            clock=row["clock"],
         )
         for row in rows
     }
@@ -272,18 +325,22 @@ def save_states(connection: Connection, states: Mapping[UUID, DeviceState], now:
             "rule_state": state.rule_state,
             "last_seen_at": state.last_seen_at.isoformat() if state.last_seen_at else None,
             "measured_at": state.measured_at.isoformat() if state.measured_at else None,
+            "due_at": state.due_at.isoformat() if state.due_at else None,
+            "clock": state.clock,
         }
         for device_id, state in sorted(states.items(), key=lambda item: item[0])
     ]
     connection.execute(
         """
-        INSERT INTO device_state (device_id, metrics, status, alarms, rule_state, last_seen_at, measured_at, updated_at)
-        SELECT device_id, metrics, status, alarms, rule_state, last_seen_at, measured_at, %s
+        INSERT INTO device_state
+            (device_id, metrics, status, alarms, rule_state, last_seen_at, measured_at, due_at, clock, updated_at)
+        SELECT device_id, metrics, status, alarms, rule_state, last_seen_at, measured_at, due_at, clock, %s
         FROM jsonb_to_recordset(%s) AS row (device_id uuid, metrics jsonb, status text, alarms jsonb, rule_state jsonb,
-                                            last_seen_at timestamptz, measured_at timestamptz)
+                                            last_seen_at timestamptz, measured_at timestamptz, due_at timestamptz,
+                                            clock jsonb)
         ON CONFLICT (device_id) DO UPDATE SET metrics = EXCLUDED.metrics, status = EXCLUDED.status,
             alarms = EXCLUDED.alarms, rule_state = EXCLUDED.rule_state, last_seen_at = EXCLUDED.last_seen_at,
-            measured_at = EXCLUDED.measured_at, updated_at = EXCLUDED.updated_at
+            measured_at = EXCLUDED.measured_at, due_at = EXCLUDED.due_at, clock = EXCLUDED.clock, updated_at = EXCLUDED.updated_at
         """,
         (now, Jsonb(rows)),
     )

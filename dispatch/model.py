@@ -38,6 +38,7 @@ class Happening(StrEnum):
     REPORT_ADDED = "report_added"  # one more report of the same cause
     CHECK_REQUESTED = "check_requested"  # a camera or sensor is asked to look again
     OPERATOR_NEEDED = "operator_needed"  # the system cannot go on by itself
+    NOTICE = "notice"  # somebody of the home, a neighbour or a grid worker was told, or answered (dispatch.escalation)
 
 
 class Who(StrEnum):
@@ -87,6 +88,7 @@ class PushKind(StrEnum):
     OFFERED = "offered"
     REWORK = "rework"
     WITHDRAWN = "withdrawn"  # somebody else does it, or it is void
+    NOTICE = "notice"  # no task: nobody of the home answers, look after them
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -32,6 +32,7 @@ _TITLES = {
     PushKind.OFFERED: ("新任务", "New task"),
     PushKind.REWORK: ("返工", "Rework"),
     PushKind.WITHDRAWN: ("任务已撤回", "Task withdrawn"),
+    PushKind.NOTICE: ("请上门查看", "Please call there"),
 }
 
 
@@ -190,16 +191,18 @@ def _find_hindrance(connection: Connection, push: Push, now: datetime) -> str | 
         """
         SELECT u.on_duty AND NOT u.disabled,
                EXISTS (SELECT FROM session s WHERE s.user_id = u.id AND s.expires_at > %(now)s),
-               i.assignee_id = u.id AND i.state = 'dispatched'
+               i.assignee_id = u.id AND i.state = 'dispatched', i.state NOT IN ('closed', 'void')
         FROM app_user u LEFT JOIN incident i ON i.id = %(incident)s WHERE u.id = %(user)s
         """,
         {"now": now, "incident": push.incident_id, "user": push.user_id},
     ).fetchone()
-    on_duty, logged_in, still_offered = row if row is not None else (False, False, False)
+    on_duty, logged_in, still_offered, still_open = row if row is not None else (False, False, False, False)
     if not on_duty:
         return "off_duty"
     if not logged_in:
         return "logged_out"
+    if push.kind == PushKind.NOTICE:
+        return None if still_open else "superseded"
     if bool(still_offered) == (push.kind == PushKind.WITHDRAWN):
         return "superseded"
     return None

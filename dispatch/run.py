@@ -6,9 +6,14 @@ import threading
 import time
 from collections.abc import Sequence
 
+import httpx
 import psycopg
 
+from devices.seal import Seal
+from dispatch.escalation import CHANNEL as NOTICE_CHANNEL
+from dispatch.escalation import escalate
 from dispatch.flow import advance, take_reports
+from dispatch.notice import deliver_notices
 from dispatch.outbox import CHANNEL as PUSH_CHANNEL
 from dispatch.outbox import Channel, deliver_due, load_channels
 from grid.locate import Locator
@@ -33,6 +38,8 @@ def run(settings: Settings, stop: threading.Event) -> None:
         channels = load_channels(settings, database)
         pusher = threading.Thread(target=_push, args=(settings, database, channels, clock, stop), name="push")
         pusher.start()
+        teller = threading.Thread(target=_tell, args=(settings, database, clock, stop), name="notices")
+        teller.start()
         locator, refreshed_s = None, 0.0
         while not stop.is_set():
             woken.clear()
@@ -47,6 +54,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
             if not busy:
                 _wait(woken, stop, settings.dispatch.poll_s)
         pusher.join(9.0)
+        teller.join(9.0)
         listener.join(2.0)
 
 
@@ -72,6 +80,8 @@ def _round(database: Database, clock: Clock, settings: Settings, locator: Locato
         taken = take_reports(connection, clock.now(), settings, locator, _BATCH)
     with database.transaction() as connection:
         advance(connection, clock.now(), settings, _BATCH)
+    with database.transaction() as connection:
+        escalate(connection, clock.now(), settings)
     return taken == _BATCH
 
 
@@ -95,3 +105,26 @@ def _push(
             continue
         if not busy:
             _wait(woken, stop, settings.dispatch.poll_s)
+
+
+def _tell(settings: Settings, database: Database, clock: Clock, stop: threading.Event) -> None:
+    """Tell the contacts of homes. A thread of its own: a slow gateway must hold up neither assignment nor pushes."""
+    if not settings.escalation.url:
+        return
+    seal, woken = Seal.of(settings.data_dir), threading.Event()
+    database.listen(NOTICE_CHANNEL, woken, stop)
+    with httpx.Client() as client:
+        while not stop.is_set():
+            woken.clear()
+            try:
+                busy = deliver_notices(database, settings, seal, client, clock.now) > 0
+            except psycopg.Error as error:
+                log.warning("notices interrupted: %s", error)
+                stop.wait(_RETRY_S)
+                continue
+            except Exception:  # a thread that ends in silence would tell nobody ever again
+                log.exception("notices failed")
+                stop.wait(_RETRY_S)
+                continue
+            if not busy:
+                _wait(woken, stop, settings.dispatch.poll_s)

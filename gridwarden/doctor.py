@@ -1,6 +1,7 @@
 """What is wrong and how to mend it. Each check answers one question and disturbs nothing."""
 
 import shutil
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -14,9 +15,13 @@ import psycopg
 from paho.mqtt.enums import CallbackAPIVersion
 
 from gridwarden.broker import find_mosquitto, platform_login
+from ingest.house import read_storage
+from kernel.clock import Clock
 from kernel.db import DbRole, conninfo
 from kernel.migration import MigrationError, check_schema
 from kernel.settings import Settings
+
+_LAG_H = 4  # an hour is summed a quarter of an hour after its end
 
 
 class Level(StrEnum):
@@ -121,6 +126,33 @@ def check_database(settings: Settings) -> list[Finding]:
     return findings
 
 
+def check_storage(settings: Settings) -> list[Finding]:
+    """How are readings stored, are there partitions for the days to come, are hours summed?"""
+    try:
+        with psycopg.connect(conninfo(settings, DbRole.WORKER), connect_timeout=3) as connection:
+            if connection.execute("SELECT to_regclass('reading_rollup')").fetchone() == (None,):
+                return []  # the schema's own finding says what to do
+            found = read_storage(connection)
+    except psycopg.OperationalError:
+        return []  # so does the database's
+    size = f"{found.raw_bytes / 1e9:.2f} GB raw, {found.hour_bytes / 1e9:.2f} GB by the hour"
+    if found.timescale:
+        return [Finding(check="storage", level=Level.OK, says=f"TimescaleDB, {found.parts} chunks from {found.oldest_day}, {size}")]  # fmt: skip
+    says = f"{found.parts} daily partitions from {found.oldest_day} to {found.newest_day}, {size}"
+    today = Clock.of(settings.clock).now().date()
+    if found.unplaced or found.newest_day is None or found.newest_day < today:
+        return [Finding(check="storage", level=Level.WARN, says=f"{says}; readings of days without a partition stand in the default one",
+                        mend="housekeeping makes partitions: is ingest running? `gridwarden run ingest`, and look at its log")]  # fmt: skip
+    if found.summed_until_at is None:
+        return [Finding(check="storage", level=Level.OK, says=f"{says}; no hour summed yet")]
+    lag_h = (Clock.of(settings.clock).now() - found.summed_until_at).total_seconds() / 3600
+    says += f"; hours summed until {found.summed_until_at:%Y-%m-%d %H:%M} UTC"
+    if lag_h > _LAG_H:
+        return [Finding(check="storage", level=Level.WARN, says=f"{says}, {lag_h:.0f} h behind",
+                        mend="it catches up while ingest runs; if not, its log says why")]  # fmt: skip
+    return [Finding(check="storage", level=Level.OK, says=says)]
+
+
 def check_broker(settings: Settings) -> list[Finding]:
     """Does the broker answer, and does it take our log-in?"""
     address = f"{settings.mqtt.host}:{settings.mqtt.port}"
@@ -160,6 +192,46 @@ def check_broker(settings: Settings) -> list[Finding]:
             Finding(check="broker", level=Level.FAIL, says=says, mend="correct mqtt.username and mqtt.password"),
         ]
     return [*findings, Finding(check="broker", level=Level.OK, says=f"{address} takes the log-in {user!r}")]
+
+
+def check_logins(settings: Settings) -> list[Finding]:
+    """Can every device log in, by a key of its own or its gateway's?"""
+    now = Clock.of(settings.clock).now()
+    try:
+        with psycopg.connect(conninfo(settings, DbRole.WORKER), connect_timeout=3) as connection:
+            row = connection.execute(
+                """
+                SELECT count(*), count(*) FILTER (WHERE NOT EXISTS (
+                    SELECT FROM device_credential c WHERE c.device_id IN (d.id, d.parent_id) AND c.revoked_at IS NULL
+                        AND (c.valid_until IS NULL OR c.valid_until > %s)))
+                FROM device d WHERE d.enabled AND d.kind <> 'camera'
+                """,
+                (now,),
+            ).fetchone()
+    except psycopg.Error:
+        return []  # the database's own check has said it
+    devices, locked_out = (row[0], row[1]) if row else (0, 0)
+    if locked_out:
+        return [Finding(check="log-ins", level=Level.WARN, says=f"{locked_out} of {devices} devices have no valid key, nor has their gateway",
+                        mend="`gridwarden device rotate-key CODE`; which: `gridwarden device check CODE`")]  # fmt: skip
+    return [Finding(check="log-ins", level=Level.OK, says=f"{devices} devices can log in")]
+
+
+def check_ways(settings: Settings) -> list[Finding]:
+    """Do the other ways in answer that the settings open?"""
+    findings = []
+    for name, port in (("ThingsBoard", settings.ways.thingsboard_port), ("SL 651", settings.ways.sl651_port)):
+        if port == 0:
+            continue
+        address = f"{settings.ways.host}:{port}"
+        try:
+            socket.create_connection((settings.ways.host, port), timeout=3).close()
+        except OSError as error:
+            findings.append(Finding(check="way in", level=Level.FAIL, says=f"nothing takes {name} at {address}: {error}",
+                                    mend="start it with `gridwarden up`; if another program has the port, its log says so"))  # fmt: skip
+        else:
+            findings.append(Finding(check="way in", level=Level.OK, says=f"{name} is taken at {address}"))
+    return findings
 
 
 def check_model(settings: Settings) -> list[Finding]:
@@ -269,7 +341,10 @@ CHECKS: tuple[tuple[str, Callable[[Settings], list[Finding]]], ...] = (
     ("disk", check_data_dir),
     ("clock", check_clock),
     ("database", check_database),
+    ("storage", check_storage),
     ("broker", check_broker),
+    ("log-ins", check_logins),
+    ("ways in", check_ways),
     ("model", check_model),
     ("cameras", check_cameras),
     ("web", check_web),

@@ -3,6 +3,8 @@
 import subprocess
 
 from dashboard.users import UserError
+from devices.command_model import CommandRefused
+from devices.importing import ListError
 from devices.store import DeviceError
 from grid.coordinates import CoordinateError, CrsError
 from grid.problem import ImportRefusedError
@@ -21,11 +23,13 @@ FRIENDLY = (
     AlreadyRunningError,
     BrokerError,
     CaptureError,
+    CommandRefused,
     CoordinateError,
     CrsError,
     DeviceError,
     FileNotFoundError,
     ImportRefusedError,
+    ListError,
     MigrationError,
     ModelError,
     ModelRefusedError,

@@ -6,6 +6,7 @@ nor, often, the checkout; binaries and data then live in /var/lib/gridwarden, un
 
 import hashlib
 import importlib.util
+import logging
 import os
 import pwd
 import shutil
@@ -23,6 +24,8 @@ from kernel.settings import Settings
 
 MAJOR = 18
 _ACCOUNTS = ("postgres", "nobody")
+_RESERVE_BYTES = 128 * 2**20
+log = logging.getLogger(__name__)
 
 
 class PostgresError(RuntimeError):
@@ -73,11 +76,31 @@ def prepare_postgres(settings: Settings) -> Postgres:
         bin_dir = _copy_programs(bin_dir)
         shutil.chown(home, account)
     server = Postgres(bin_dir, home / f"postgres-{MAJOR}", socket_dir(settings.data_dir), account)
+    keep_reserve(home)
     _make_socket_dir(server)
     if not (server.cluster_dir / "PG_VERSION").exists():
         _make_cluster(server, settings)
     _write_configuration(server)
     return server
+
+
+def keep_reserve(home: Path) -> None:
+    """Hold some room back beside the cluster while there is plenty, and give it up when the disk is full.
+
+    PostgreSQL that cannot write its log stops, and wants room for its log to start again; only then can old readings be
+    dropped. Looked at before every start, so that a restart on a full disk finds the reserve's room.
+    """
+    reserve = home / "reserve"
+    home.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(home).free
+    if free < _RESERVE_BYTES // 2 and reserve.exists():
+        reserve.unlink()
+        log.error(
+            "the disk is full: %d MB that were held in reserve are given to the database", _RESERVE_BYTES // 2**20
+        )
+    elif free > 20 * _RESERVE_BYTES and not reserve.exists():
+        with reserve.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, _RESERVE_BYTES)
 
 
 def _pick_account() -> str:

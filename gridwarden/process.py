@@ -41,6 +41,11 @@ class Child:
         return self._process.pid if self._process and self._process.poll() is None else None
 
     @property
+    def age_s(self) -> float:
+        """Seconds since it was started last."""
+        return time.monotonic() - self._started_at
+
+    @property
     def exit_status(self) -> int | None:
         """How it ended; None while it runs or when it was never started."""
         return self._process.poll() if self._process else None

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psycopg
 
-from gridwarden.broker import prepare_broker, wait_for_broker
+from gridwarden.broker import AccessKeeper, prepare_broker, reload_process, wait_for_broker
 from gridwarden.postgres import prepare_postgres, wait_for_postgres
 from gridwarden.process import Child
 from kernel.clock import Clock
@@ -33,6 +33,9 @@ class Supervisor:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.children: list[Child] = []
+        self._broker: Child | None = None
+        self._trial_broker = False
+        self._access: AccessKeeper | None = None
         self._stopping = False
 
     def add(self, child: Child) -> None:
@@ -60,8 +63,28 @@ class Supervisor:
             log.warning(
                 "amqtt serves as broker: for trials only (it redelivers nothing to a resumed session); install mosquitto"
             )
-        self.add(Child(name="broker", command=broker.command, log_file=self._log_file("broker")))
+        self._broker = Child(name="broker", command=broker.command, log_file=self._log_file("broker"))
+        self._trial_broker = broker.trial
+        self.add(self._broker)
         wait_for_broker(self.settings)
+
+    def start_access(self) -> None:
+        """Keep the broker's log-ins as the register has them; needs the database. One that is not ours reloads by itself."""
+        if self._broker is not None:
+            self._access = AccessKeeper(self.settings, self._reload_broker)
+        elif self.settings.mqtt.access_dir:
+            folder = Path(self.settings.mqtt.access_dir)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._access = AccessKeeper(self.settings, lambda: None, folder=folder)
+        if self._access is not None:
+            self._access.start()
+
+    def _reload_broker(self) -> None:
+        if self._broker is None or self._trial_broker:
+            return  # amqtt looks at its files by itself
+        if self._broker.age_s < 2.0:  # before it listens for signals, a SIGHUP would end it
+            time.sleep(2.0)
+        reload_process(self._broker.pid)
 
     def start_roles(self, roles: tuple[str, ...] = ROLES) -> None:
         """The roles, each by `python -m gridwarden.role`."""
@@ -86,6 +109,8 @@ class Supervisor:
 
     def stop(self) -> None:
         """Stop the roles, then broker and database."""
+        if self._access is not None:
+            self._access.stop()
         for child in reversed(self.children):
             child.stop()
 
@@ -116,6 +141,7 @@ def supervised(settings: Settings) -> Iterator[Supervisor]:
         stack.callback(supervisor.stop)
         supervisor.start_broker()
         supervisor.start_database()
+        supervisor.start_access()
         yield supervisor
 
 

@@ -1,48 +1,70 @@
-"""MQTT in and out: messages wait in a bounded queue, a batch worker takes them, and the broker is acknowledged after the commit.
+"""MQTT in and out: messages wait in bounded queues, workers take them in batches, and the broker is acknowledged after the commit.
 
-Two threads. The network thread (paho's) only puts messages into the queue; when the queue is full it waits, which stops
-reading and lets the broker hold the rest. The worker takes a batch, commits, publishes receipts and acknowledges.
+Two lanes, each with a session of its own at the broker, a queue and a worker: what happened (events, states, replies)
+and what was measured (telemetry). So after an outage a million readings may wait in one queue of the broker while an alarm
+passes by in the other. A device's event may thus be taken before a reading it sent earlier: rules and states go by the
+instants in the messages, not by the order in which these come.
+
+In each lane the network thread decodes and queues; when the queue is full, in messages or bytes, it stops reading, and the
+broker holds the rest. The worker takes a batch, commits, publishes receipts and acknowledges.
+
+How far a lane is behind nobody can see from here: the rest waits in the broker. So each lane sends itself a mark every
+second, which takes its place behind everything that waits in its session. When the mark is taken, everything before it is.
 """
 
+import gc
+import hashlib
 import json
 import logging
-import queue
 import shutil
+import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any
+from itertools import groupby
+from operator import attrgetter
+from typing import NamedTuple, Protocol
 
 import psycopg
-from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
-from paho.mqtt.properties import Properties
-from paho.mqtt.reasoncodes import ReasonCode
 
 from devices.model import TopicKind
-from ingest.batch import Outcome, Receipt, take_batch
-from ingest.decode import Raw
+from ingest.batch import Memory, Outcome, Receipt, take_results
+from ingest.decode import DeadLetter, Decoded, Raw, decode
+from ingest.session import Address, Session, Subscription
+from ingest.wire import Publish
 from kernel.clock import Clock
 from kernel.db import Database
+from kernel.distress import Distress
 from kernel.secret import read_secret
 from kernel.settings import Settings
 
 log = logging.getLogger(__name__)
-_GROUP = "$share/gridwarden/"
-_QUEUED_BATCHES = 4
+_QUEUED_BATCHES = 2
 _RETRY_FIRST_S, _RETRY_MOST_S = 0.2, 2.0
+_SWITCH_INTERVAL_S = 0.0005
+_MARK_S = 1.0
+_FULL_STATES = ("53100", "58030")  # disk_full, io_error
+
+HAPPENED = (TopicKind.EVENT, TopicKind.STATE, TopicKind.REPLY)
+MEASURED = (TopicKind.TELEMETRY,)
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """A message with what its acknowledgement needs. `connection` counts connections: a later one knows no such `mid`."""
+class Mark(NamedTuple):
+    """A lane's message to itself, sent at that instant."""
 
-    raw: Raw
+    sent_at: datetime
+
+
+class Delivery(NamedTuple):
+    """A message with what its acknowledgement needs. `mid` 0: none is wanted."""
+
+    result: Decoded | DeadLetter | Mark
     mid: int
-    qos: int
     connection: int
+    size: int
 
 
 @dataclass(slots=True)
@@ -54,9 +76,11 @@ class Counts:
     repeated: int = 0
     dead: int = 0
     reports: int = 0
-    dropped: int = 0  # QoS 0 that found the queue full
     batches: int = 0
     retries: int = 0  # batches that the database was not there for
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Counts)))
 
 
 def find_login(settings: Settings) -> tuple[str, str]:
@@ -73,177 +97,217 @@ def may_share(settings: Settings) -> bool:
     return True
 
 
-class Intake:
-    """Takes messages from the broker into the database until it is stopped."""
+def client_ids(settings: Settings, slot: int | None = None) -> tuple[str, str]:
+    """The two client ids of an ingest process: of its telemetry, and of everything that happened. The broker keeps both.
 
-    def __init__(self, settings: Settings, database: Database, clock: Clock) -> None:
-        self._settings = settings
-        self._database = database
-        self._clock = clock
-        self._queue: queue.Queue[Delivery] = queue.Queue(settings.ingest.batch_messages * _QUEUED_BATCHES)
+    Nobody else can know them: whoever connects with a client id takes its session over, and with it the messages that
+    wait, whatever its own rights are (tried on Mosquitto 2.0).
+    """
+    name = f"gridwarden-ingest-{settings.mqtt.slot if slot is None else slot}-{_make_suffix(settings)}"
+    return name, f"{name}-happened"
+
+
+def name_group(settings: Settings) -> str:
+    """Prefix of the shared subscriptions, not to be guessed either: Mosquitto lets any log-in join a group, picks it in
+    turn, and then drops what it may not read. A device that joined made ten of 20 events vanish when tried."""
+    return f"$share/gridwarden-{_make_suffix(settings)}/"
+
+
+def _make_suffix(settings: Settings) -> str:
+    """The same for every process of this installation, made from the platform's key."""
+    return hashlib.sha256(b"session of " + find_login(settings)[1].encode()).hexdigest()[:16]
+
+
+class Queue:
+    """Messages between the network and the worker, bounded by their number and by their bytes."""
+
+    def __init__(self, most_messages: int, most_bytes: int) -> None:
+        self._most_messages, self._most_bytes = most_messages, most_bytes
+        self._items: deque[Delivery] = deque()
+        self._bytes = 0
+        self._filled = threading.Condition()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the payloads that wait."""
+        return self._bytes
+
+    def room(self) -> int:
+        """How many messages more there is room for."""
+        return 0 if self._bytes >= self._most_bytes else self._most_messages - len(self._items)
+
+    def put(self, deliveries: Sequence[Delivery]) -> None:
+        """Add at the end; the caller has asked for room."""
+        with self._filled:
+            self._items.extend(deliveries)
+            self._bytes += sum([delivery.size for delivery in deliveries])
+            self._filled.notify()
+
+    def take(self, most: int, gather_s: float, patience_s: float = 0.25) -> list[Delivery]:
+        """What is there, `most` at most; with fewer, also what comes within `gather_s`. Empty when nothing came in time."""
+        with self._filled:
+            if not self._items and not self._filled.wait(patience_s):
+                return []
+            until = time.monotonic() + gather_s
+            while len(self._items) < most and (left := until - time.monotonic()) > 0:
+                self._filled.wait(left)
+            batch = [self._items.popleft() for _ in range(min(most, len(self._items)))]
+            self._bytes -= sum([delivery.size for delivery in batch])
+            return batch
+
+
+class Lane:
+    """One session, one queue, one worker: see the module."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        clock: Clock,
+        *,
+        client_id: str,
+        topic_kinds: Sequence[TopicKind],
+        gather_s: float,
+    ) -> None:
+        self._settings, self._database, self._clock = settings, database, clock
+        self._gather_s = gather_s
+        self._queue = Queue(settings.ingest.batch_messages * _QUEUED_BATCHES, settings.ingest.queue_bytes)
+        self._memory = Memory()
         self._stop = threading.Event()
-        self._connection = 0
-        self._listening_since: datetime | None = None
-        self._worker = threading.Thread(target=self._work, name="ingest-batches", daemon=True)
-        self._client = self._make_client()
+        self._worker = threading.Thread(target=self._work, name=f"{client_id}-batches", daemon=True)
+        self._mark_topic = f"gridwarden-ingest/{client_id}/mark"
+        user, password = find_login(settings)
+        mqtt = settings.mqtt
+        self.session = Session(
+            Address(
+                host=mqtt.host,
+                port=mqtt.port,
+                user=user,
+                password=password,
+                client_id=client_id,
+                tls=mqtt.tls,
+                ca_file=mqtt.ca_file,
+            ),
+            _subscribe(topic_kinds, may_share(settings), name_group(settings), self._mark_topic),
+            clock,
+            receive=self._receive,
+            room=self._queue.room,
+            max_payload_bytes=settings.ingest.max_payload_bytes,
+        )
         self.counts = Counts()
+        self._marked: int | None = None  # the connection that a mark is under way on
+        self.trouble: str | None = None  # database_away or disk_full while a batch cannot be committed
+        self._distress = Distress(settings)
+        self.caught_up_at: datetime | None = None  # what came to the broker before this instant is committed
 
     def start(self) -> None:
-        """Connect, now or as soon as the broker is there, and begin to take messages."""
+        """Begin to take messages."""
         self._worker.start()
-        self._client.connect_async(self._settings.mqtt.host, self._settings.mqtt.port, keepalive=30)
-        self._client.loop_start()
+        self.session.start()
 
-    def stop(self, timeout_s: float = 8.0) -> None:
-        """Stop taking messages, finish the batch in hand (commit, receipts, acknowledgements) and disconnect.
+    def begin_stop(self) -> None:
+        """Take no further batch."""
+        self._stop.set()
 
-        What was not begun stays unacknowledged: the broker delivers it to the next one that connects for this slot.
-        """
+    def stop(self, timeout_s: float) -> None:
+        """Finish the batch in hand and disconnect, within `timeout_s`."""
         deadline = time.monotonic() + timeout_s
         self._stop.set()
         self._worker.join(timeout_s)
-        self._client.disconnect()  # queued behind the acknowledgements, so it goes out after them
-        leaver = threading.Thread(target=self._client.loop_stop, name="ingest-leave", daemon=True)
-        leaver.start()
-        leaver.join(max(0.1, deadline - time.monotonic()))
+        self._distress.end()
+        self.session.stop(max(0.1, deadline - time.monotonic()))
 
     @property
     def listening_since(self) -> datetime | None:
         """Since when messages could come without a break; None while disconnected."""
-        return self._listening_since
+        return self.session.listening_since
 
     @property
     def backlog(self) -> int:
         """Messages received and not yet taken."""
-        return self._queue.qsize()
+        return len(self._queue)
 
-    # ---------------------------------------------------------------- network thread
+    def mark(self) -> None:
+        """Send a mark; at most one is under way on a connection."""
+        connection = self.session.connection
+        if self._marked != connection and self.session.publish([(self._mark_topic, _write_mark(self._clock.now()))]):
+            self._marked = connection
 
-    def _make_client(self) -> Client:
-        # MQTT 3.1.1: a persistent session and shared subscriptions work with it on Mosquitto and EMQX, and amqtt has
-        # nothing newer. What is in flight is bounded by the broker's configuration and by our queue.
-        client = Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=f"gridwarden-ingest-{self._settings.mqtt.slot}",
-            clean_session=False,
-            protocol=MQTTProtocolVersion.MQTTv311,
-            manual_ack=True,
-        )
-        client.username_pw_set(*find_login(self._settings))
-        if self._settings.mqtt.tls:
-            client.tls_set(ca_certs=self._settings.mqtt.ca_file or None)
-        client.max_inflight_messages_set(1000)
-        client.max_queued_messages_set(20_000)  # receipts beyond it are dropped: the device asks again
-        client.reconnect_delay_set(min_delay=1, max_delay=4)
-        client.on_connect = self._on_connect
-        client.on_subscribe = self._on_subscribe
-        client.on_disconnect = self._on_disconnect
-        client.on_message = self._on_message
-        return client
-
-    def _on_connect(
-        self, client: Client, userdata: Any, flags: ConnectFlags, reason: ReasonCode, properties: Properties | None
-    ) -> None:
-        del userdata, properties
-        if reason.is_failure:
-            log.error("the broker refused the connection: %s", reason)
-            return
-        shared = may_share(self._settings)
-        filters = [f"gridwarden/+/+/{kind}" for kind in TopicKind]
-        # The session may remember the other form from an earlier setting, and would deliver everything twice.
-        client.unsubscribe([f if shared else _GROUP + f for f in filters])
-        client.subscribe([((_GROUP + f) if shared else f, 1) for f in filters])
-        log.info("connected to the broker", extra={"session_present": flags.session_present, "shared": shared})
-
-    def _on_subscribe(
-        self, client: Client, userdata: Any, mid: int, reasons: Sequence[ReasonCode], properties: Properties | None
-    ) -> None:
-        del client, userdata, mid, properties
-        refused = [str(reason) for reason in reasons if reason.is_failure]
-        if refused:
-            log.error("the broker refused a subscription: %s", ", ".join(refused))
-        else:
-            self._listening_since = self._clock.now()
-
-    def _on_disconnect(
-        self, client: Client, userdata: Any, flags: DisconnectFlags, reason: ReasonCode, properties: Properties | None
-    ) -> None:
-        del client, userdata, flags, properties
-        self._connection += 1
-        self._listening_since = None
-        if not self._stop.is_set():
-            log.warning("the broker's connection ended: %s", reason)
-
-    def _on_message(self, client: Client, userdata: Any, message: MQTTMessage) -> None:
-        del client, userdata
-        try:
-            topic = message.topic
-        except UnicodeDecodeError:
-            topic = repr(message)
-        size = len(message.payload)
-        payload = bytes(message.payload[: self._settings.ingest.max_payload_bytes])
-        raw = Raw(topic, payload, size, self._clock.now())
-        delivery = Delivery(raw, message.mid, message.qos, self._connection)
-        self.counts.received += 1
-        while not self._stop.is_set():
+    def _receive(self, messages: list[Publish], connection: int) -> None:
+        """In the network thread: decoding goes on while the worker waits for the database."""
+        received_at, limits = self._clock.now(), self._settings.ingest
+        deliveries = []
+        for topic, payload, size, mid in messages:
             try:
-                self._queue.put(delivery, timeout=0.0 if message.qos == 0 else 0.5)
-            except queue.Full:
-                if message.qos == 0:
-                    self.counts.dropped += 1
-                    return
-            else:
-                return
-
-    # ---------------------------------------------------------------- batch worker
+                name = topic.decode()
+            except UnicodeDecodeError:
+                name = repr(topic)
+            result = (
+                _read_mark(payload)
+                if name == self._mark_topic
+                else decode(Raw(name, payload, size, received_at), limits)
+            )
+            deliveries.append(Delivery(result, mid, connection, len(payload)))
+        self.counts.received += sum(not isinstance(delivery.result, Mark) for delivery in deliveries)
+        self._queue.put(deliveries)
 
     def _work(self) -> None:
         while not self._stop.is_set():
-            batch = self._collect()
+            batch = self._queue.take(self._settings.ingest.batch_messages, self._gather_s)
             if batch:
+                self.session.wake()  # there is room again
                 self._take(batch)
-
-    def _collect(self) -> list[Delivery]:
-        """The messages of one batch: full, or as many as came within `batch_wait_s` of the first."""
-        try:
-            batch = [self._queue.get(timeout=0.25)]
-        except queue.Empty:
-            return []
-        until = time.monotonic() + self._settings.ingest.batch_wait_s
-        while len(batch) < self._settings.ingest.batch_messages:
-            try:
-                batch.append(self._queue.get(timeout=max(0.0, until - time.monotonic())))
-            except queue.Empty:
-                break
-        return batch
 
     def _take(self, batch: Sequence[Delivery]) -> None:
         """Commit, then answer. While the database is away the batch is kept and nothing is acknowledged."""
         wait_s = _RETRY_FIRST_S
-        while True:
+        results = [result for delivery in batch if not isinstance(result := delivery.result, Mark)]
+        while results:
             try:
-                outcome = take_batch(
-                    self._database,
-                    [delivery.raw for delivery in batch],
-                    self._clock.now(),
-                    self._settings.ingest,
-                    self._settings.city.timezone,
+                outcome = take_results(
+                    self._database, results, self._clock.now(), self._settings.city.timezone, self._memory
                 )
-            except psycopg.OperationalError as error:
+            except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
                 self.counts.retries += 1
-                log.warning("the database is away, %d messages wait: %s", len(batch), str(error).strip())
-            except Exception:
+                continue
+            except Exception as error:
                 # Nothing is known to be lost, and nothing may be acknowledged that was not committed.
                 self.counts.retries += 1
-                log.exception("%d messages could not be taken", len(batch))
+                self._note_trouble(error, len(batch))
             else:
+                self._note_taken(outcome)
                 break
             if self._stop.wait(wait_s):
                 return
             wait_s = min(wait_s * 2, _RETRY_MOST_S)
+        for delivery in batch:
+            if isinstance(delivery.result, Mark):
+                self.caught_up_at, self._marked = delivery.result.sent_at, None
+        for connection, group in groupby(batch, key=attrgetter("connection")):
+            self.session.acknowledge([delivery.mid for delivery in group if delivery.mid], connection)
+
+    def _note_taken(self, outcome: Outcome) -> None:
+        if self.trouble is not None:
+            log.warning("the database takes messages again, after %s", self.trouble)
+            self.trouble = None
+            self._distress.end()
         self._count(outcome)
         self._send_receipts(outcome.receipts)
-        self._acknowledge(batch)
+
+    def _note_trouble(self, error: Exception, waiting: int) -> None:
+        """Say it once in the log; an error that nobody foresaw each time, with its traceback."""
+        if isinstance(error, psycopg.OperationalError):
+            trouble = "disk_full" if error.sqlstate in _FULL_STATES else "database_away"
+            if trouble != self.trouble:
+                log.error("%s, %d messages wait: %s", trouble, waiting, str(error).strip(), extra={"trouble": trouble})
+            self.trouble = trouble
+            if trouble == "disk_full":
+                self._distress.call()  # people are told; what is there they can read
+        else:
+            log.error("%d messages could not be taken", waiting, exc_info=error)
 
     def _count(self, outcome: Outcome) -> None:
         self.counts.batches += 1
@@ -253,15 +317,137 @@ class Intake:
         self.counts.reports += outcome.reports
 
     def _send_receipts(self, receipts: Sequence[Receipt]) -> None:
-        if not self._client.is_connected():
-            return  # the device repeats its message, and is answered then
-        now = self._clock.now()
-        for receipt in receipts:
-            sent = self._client.publish(receipt.topic, json.dumps(receipt.write(now)), qos=1)
-            if sent.rc not in (MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_NO_CONN):
-                log.warning("a receipt was not sent: %s", sent.rc)
+        """Best effort: the device of a receipt that is lost repeats its message, and is answered then."""
+        if receipts:
+            now = self._clock.now()
+            self.session.publish([(receipt.topic, json.dumps(receipt.write(now)).encode()) for receipt in receipts])
 
-    def _acknowledge(self, batch: Sequence[Delivery]) -> None:
-        for delivery in batch:
-            if delivery.connection == self._connection and delivery.qos > 0:
-                self._client.ack(delivery.mid, delivery.qos)
+
+def _write_mark(sent_at: datetime) -> bytes:
+    return sent_at.isoformat().encode()
+
+
+def _read_mark(payload: bytes) -> Mark:
+    return Mark(datetime.fromisoformat(payload.decode()))
+
+
+def _subscribe(topic_kinds: Sequence[TopicKind], shared: bool, group: str, mark_topic: str) -> Subscription:
+    wanted = {f"{group if shared else ''}gridwarden/+/+/{kind}" for kind in topic_kinds} | {mark_topic}
+    # The session may remember other forms from an earlier setting or version, and would deliver everything twice.
+    every = {prefix + f"gridwarden/+/+/{kind}" for kind in TopicKind for prefix in ("", group)}
+    return Subscription(wanted=sorted(wanted), unwanted=sorted(every - wanted))
+
+
+def tune_process() -> None:
+    """A thread that is back from the database must not wait 5 ms for one that decodes. And messages make no cycles, but
+    those that wait in a queue had the collector go through all of them again and again, for a third of decoding's time."""
+    sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL_S))
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)
+
+
+def make_measured_lane(settings: Settings, database: Database, clock: Clock) -> Lane:
+    """The lane of telemetry."""
+    measured, _ = client_ids(settings)
+    return Lane(
+        settings,
+        database,
+        clock,
+        client_id=measured,
+        topic_kinds=MEASURED,
+        gather_s=settings.ingest.batch_wait_s,
+    )
+
+
+def mark_lanes(lanes: Sequence["MeasuredLane"], stop: threading.Event) -> None:
+    """Let each send its mark every second until `stop`."""
+    while not stop.wait(_MARK_S):
+        for lane in lanes:
+            lane.mark()
+
+
+class MeasuredLane(Protocol):
+    """The lane of telemetry as an intake sees it, wherever it runs: `Lane` in this process, or ingest/apart.py."""
+
+    @property
+    def counts(self) -> Counts: ...
+    @property
+    def trouble(self) -> str | None: ...
+    @property
+    def backlog(self) -> int: ...
+    @property
+    def listening_since(self) -> datetime | None: ...
+    @property
+    def caught_up_at(self) -> datetime | None: ...
+    def start(self) -> None: ...
+    def mark(self) -> None: ...
+    def begin_stop(self) -> None: ...
+    def stop(self, timeout_s: float) -> None: ...
+
+
+class Intake:
+    """Takes messages from the broker into the database until it is stopped."""
+
+    def __init__(
+        self, settings: Settings, database: Database, clock: Clock, measured: MeasuredLane | None = None
+    ) -> None:
+        """`measured`: the lane of telemetry, else one in this process."""
+        _, happened = client_ids(settings)
+        self._measured = measured or make_measured_lane(settings, database, clock)
+        self._happened = Lane(settings, database, clock, client_id=happened, topic_kinds=HAPPENED, gather_s=0.0)
+        self._lanes: tuple[MeasuredLane, ...] = (self._happened, self._measured)
+        self._stop = threading.Event()
+        self._marker = threading.Thread(
+            target=mark_lanes, args=(self._lanes, self._stop), name="ingest-marks", daemon=True
+        )
+
+    def start(self) -> None:
+        """Connect, now or as soon as the broker is there, and begin to take messages."""
+        tune_process()
+        for lane in self._lanes:
+            lane.start()
+        self._marker.start()
+
+    def stop(self, timeout_s: float = 8.0) -> None:
+        """Stop taking messages, finish the batches in hand (commit, receipts, acknowledgements) and disconnect.
+
+        What was not begun stays unacknowledged: the broker delivers it to the next one that connects for this slot.
+        """
+        deadline = time.monotonic() + timeout_s
+        self._stop.set()
+        for lane in self._lanes:
+            lane.begin_stop()
+        for lane in self._lanes:
+            lane.stop(max(0.1, deadline - time.monotonic()))
+
+    def publish(self, topic: str, payload: bytes, *, qos: int = 1) -> bool:
+        """Send a message once; False while there is no connection."""
+        return self._happened.session.publish([(topic, payload)], qos=qos)
+
+    @property
+    def counts(self) -> Counts:
+        """Of both lanes."""
+        return self._happened.counts + self._measured.counts
+
+    @property
+    def trouble(self) -> str | None:
+        """database_away or disk_full while something waits for the database, else None."""
+        return self._happened.trouble or self._measured.trouble
+
+    @property
+    def listening_since(self) -> datetime | None:
+        """Since when messages could come without a break; None while disconnected."""
+        since = [lane.listening_since for lane in self._lanes]
+        return None if None in since else max(instant for instant in since if instant is not None)
+
+    @property
+    def backlog(self) -> int:
+        """Messages received and not yet taken."""
+        return sum(lane.backlog for lane in self._lanes)
+
+    @property
+    def caught_up_at(self) -> datetime | None:
+        """Everything that came to the broker before this instant is committed; None when that is not known yet."""
+        instants = [lane.caught_up_at for lane in self._lanes]
+        return None if None in instants else min(instant for instant in instants if instant is not None)

@@ -1,65 +1,70 @@
-"""The ingest role: MQTT in and out, and the sweep beside it."""
+"""The ingest role: MQTT in and out, the sweep and housekeeping beside it."""
 
 import contextlib
 import logging
 import threading
-import time
 from datetime import timedelta
 
 import psycopg
 
+from ingest.apart import MeasuredProcess
+from ingest.commander import Commander
+from ingest.house import run_house
 from ingest.mqtt import Intake
-from ingest.sweep import Sweeper, keep_house
+from ingest.sweep import Sweeper
+from ingest.ways.listening import Ways
 from kernel.clock import Clock
 from kernel.db import Database, DbRole
 from kernel.settings import Settings
 
 log = logging.getLogger(__name__)
-_HOUSEKEEPING_S = 3600.0
-_ALL_KINDS_S = 5.0
+_BEHIND = timedelta(seconds=4)
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
     """Take messages and sweep until `stop` is set; then commit, acknowledge and leave."""
     clock = Clock.of(settings.clock)
     with contextlib.closing(Database(settings, DbRole.WORKER)) as database:
-        intake = Intake(settings, database, clock)
+        intake = Intake(settings, database, clock, MeasuredProcess(settings))
         intake.start()
+        commander = Commander(settings, database, clock, lambda: may_judge_absence(intake, clock, settings))
+        commander.start()
+        ways = Ways(settings, database, clock)
+        ways.start()
+        house = threading.Thread(target=run_house, args=(settings, database, clock, stop), name="house", daemon=True)
+        house.start()
         try:
             _sweep_until(stop, settings, database, clock, intake)
         finally:
+            commander.stop()
+            ways.stop()
             intake.stop()
+            house.join(2.0)  # what it is at is rolled back, and done next time
             log.info("left", extra={"taken": intake.counts.taken, "dead": intake.counts.dead})
 
 
 def _sweep_until(stop: threading.Event, settings: Settings, database: Database, clock: Clock, intake: Intake) -> None:
     sweeper = Sweeper(settings)
-    next_house = next_all_kinds = time.monotonic()
     while not stop.is_set():
-        moment = time.monotonic()
         try:
             with database.transaction() as connection:
-                sweeper.sweep(
-                    connection,
-                    clock.now(),
-                    all_kinds=moment >= next_all_kinds,
-                    judge_absence=may_judge_absence(intake, clock, settings),
-                )
-            if moment >= next_all_kinds:
-                next_all_kinds = moment + _ALL_KINDS_S
-            if moment >= next_house:
-                keep_house(database, clock.now(), settings, stop.is_set)
-                next_house = moment + _HOUSEKEEPING_S
+                judge_absence = may_judge_absence(intake, clock, settings)
+                sweeper.sweep(connection, clock.now(), judge_absence=judge_absence)
         except psycopg.OperationalError as error:
             log.warning("sweep put off: %s", str(error).strip())
         except Exception:
             log.exception("sweep failed")
-        stop.wait(settings.ingest.sweep_s)
+        stop.wait(0.0 if sweeper.has_more else settings.ingest.sweep_s)
 
 
 def may_judge_absence(intake: Intake, clock: Clock, settings: Settings) -> bool:
-    """Only when messages have come without a break for `restart_grace_s` and none waits in a queue behind us."""
-    since = intake.listening_since
-    if since is None or intake.backlog >= settings.ingest.batch_messages:
+    """Only when messages have come without a break for `restart_grace_s`, and none that came before waits to be committed.
+
+    After an outage that is so when the last of the backlog has been taken, wherever it waited.
+    """
+    since, caught_up_at, now = intake.listening_since, intake.caught_up_at, clock.now()
+    if since is None or caught_up_at is None:
         return False
-    return clock.now() - since >= timedelta(seconds=settings.ingest.restart_grace_s)
+    if now - caught_up_at > _BEHIND * max(1.0, settings.clock.speed):
+        return False
+    return now - since >= timedelta(seconds=settings.ingest.restart_grace_s)

@@ -1,14 +1,18 @@
 """The SQL of taking messages in: what was taken, readings, dead letters, answers to checks, housekeeping."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import Any, LiteralString
 from uuid import UUID
 
+from psycopg.errors import UniqueViolation
 from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
 
 from devices.model import Device, DeviceState
-from devices.store import read_states
+from devices.store import read_devices_by_code, read_states
+from ingest.binary import HEADER, TRAILER, write_message_rows
 from ingest.decode import DeadLetter
 from kernel.db import Connection
 from kernel.ids import new_id
@@ -16,26 +20,18 @@ from kernel.report import CHANNEL
 from kernel.types import Verdict
 
 _KEPT_BYTES = 65_536  # of a dead letter's payload
+_DEVICE = (
+    "d.id, d.code, d.kind, d.name, d.lon, d.lat, d.source_crs, d.cell_code, d.area_code, d.settings, d.enabled,"
+    " d.parent_id, d.in_home, d.consent_until"
+)
 _SWEEP_LOCK = 4_715_101
+_FEW = 8  # devices are read at once rather than compared first, messages inserted rather than copied
+_DEVICES_KEPT = 200_000
+_NOBODY = ("", None)
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """Key of one message."""
-
-    device_id: UUID
-    message_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One measured number."""
-
-    device_id: UUID
-    metric: str
-    value: float
-    measured_at: datetime
-    received_at: datetime
+# device -> {message id: topic kind}
+MessageKeys = Mapping[UUID, Mapping[str, str]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,11 +45,35 @@ class CheckRequest:
     expires_at: datetime
 
 
-def insert_messages(connection: Connection, messages: Iterable[tuple[Taken, str]], received_at: datetime) -> set[Taken]:
-    """Remember these messages (key, topic kind); those that are new. Inserted in one order: two workers don't deadlock."""
-    rows = sorted(messages, key=lambda row: (row[0].device_id, row[0].message_id))
-    if not rows:
-        return set()
+def insert_messages(
+    connection: Connection, messages: MessageKeys, received_at: datetime, *, expect_repeats: bool
+) -> dict[UUID, set[str]] | None:
+    """Remember that these messages were taken; the ids of those that are new, by device, or None when all of them are.
+
+    Without `expect_repeats` they are copied in, which is twice as quick as asking row by row, and asked about only when the
+    copy hits one that is known; a few are asked about at once. Either way they go in by device and id, so that two workers never block each other for good.
+    """
+    if not messages:
+        return None
+    if not expect_repeats and sum(map(len, messages.values())) > _FEW:
+        rows = [row for device in sorted(messages) for row in write_message_rows(device, messages[device], received_at)]
+        try:
+            with connection.transaction():
+                _copy(connection, "device_message (device_id, message_id, topic_kind, received_at)", rows)
+        except UniqueViolation:
+            pass
+        else:
+            return None
+    return _insert_unknown(connection, messages, received_at)
+
+
+def _insert_unknown(connection: Connection, messages: MessageKeys, received_at: datetime) -> dict[UUID, set[str]]:
+    rows = [
+        (device, message, messages[device][message])
+        for device in sorted(messages)
+        for message in sorted(messages[device])
+    ]
+    devices, ids, kinds = zip(*rows, strict=True)
     found = connection.execute(
         """
         INSERT INTO device_message (device_id, message_id, topic_kind, received_at)
@@ -61,29 +81,50 @@ def insert_messages(connection: Connection, messages: Iterable[tuple[Taken, str]
         FROM unnest(%s::uuid[], %s::text[], %s::text[]) AS m (device_id, message_id, topic_kind)
         ON CONFLICT DO NOTHING RETURNING device_id, message_id
         """,
-        (
-            received_at,
-            [taken.device_id for taken, _ in rows],
-            [taken.message_id for taken, _ in rows],
-            [topic_kind for _, topic_kind in rows],
-        ),
+        (received_at, list(devices), list(ids), list(kinds)),
     ).fetchall()
-    return {Taken(device_id, message_id) for device_id, message_id in found}
+    fresh: dict[UUID, set[str]] = {device: set() for device in messages}
+    for device, message in found:
+        fresh[device].add(message)
+    return fresh
 
 
-def copy_readings(connection: Connection, readings: Sequence[Reading]) -> None:
-    """Append readings. No staging: which messages are new has been decided before."""
-    if not readings:
-        return
-    with (
-        connection.cursor() as cursor,
-        cursor.copy(
-            "COPY reading (device_id, metric, value, measured_at, received_at) FROM STDIN (FORMAT BINARY)"
-        ) as copy,
-    ):
-        copy.set_types(["uuid", "text", "float8", "timestamptz", "timestamptz"])
-        for r in readings:
-            copy.write_row((r.device_id, r.metric, r.value, r.measured_at, r.received_at))
+def copy_readings(connection: Connection, rows: Sequence[bytes]) -> None:
+    """Append readings, rows of `write_reading_rows`. No staging: which messages are new has been decided before."""
+    if rows:
+        _copy(connection, "reading (device_id, metric, value, measured_at, received_at)", rows)
+
+
+def _copy(connection: Connection, target: LiteralString, rows: Sequence[bytes]) -> None:
+    with connection.cursor() as cursor, cursor.copy(f"COPY {target} FROM STDIN (FORMAT BINARY)") as copy:
+        copy.write(HEADER + b"".join(rows) + TRAILER)
+
+
+class DeviceCache:
+    """Devices by their codes, read again only when their rows have changed since."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[str, Device]] = {}
+
+    def read(self, connection: Connection, codes: Collection[str]) -> dict[str, Device]:
+        """Those of `codes` that are registered, as this transaction sees them."""
+        if len(codes) < _FEW:
+            return read_devices_by_code(connection, codes)
+        rows = connection.execute(
+            "SELECT code, id::text || ' ' || xmin::text FROM device WHERE code = ANY (%s)", (list(codes),)
+        ).fetchall()
+        versions: dict[str, str] = dict(rows)
+        stale = [code for code, version in versions.items() if self._known.get(code, _NOBODY)[0] != version]
+        if stale:
+            if len(self._known) > _DEVICES_KEPT:
+                self._known.clear()
+                stale = list(versions)
+            for code in stale:
+                self._known.pop(code, None)
+            # Changed between the two statements: kept under the older version, and so read again by the next batch.
+            for code, device in read_devices_by_code(connection, stale).items():
+                self._known[code] = (versions[code], device)
+        return {code: self._known[code][1] for code in versions if code in self._known}
 
 
 def insert_dead_letters(connection: Connection, letters: Sequence[DeadLetter], now: datetime) -> None:
@@ -109,25 +150,63 @@ def insert_dead_letters(connection: Connection, letters: Sequence[DeadLetter], n
             )
 
 
+def note_refusals(connection: Connection, letters: Sequence[DeadLetter], now: datetime) -> None:
+    """Write into the audit that a log-in named another device in its messages; once a batch for each topic."""
+    by_topic = {letter.raw.topic: letter for letter in letters}
+    if by_topic:
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                "INSERT INTO audit (id, at, actor, action, subject, detail) VALUES (%s, %s, %s, 'message_refused', %s, %s)",
+                [
+                    (
+                        new_id(now),
+                        now,
+                        "ingest",
+                        topic,
+                        Jsonb({"reason": letter.reason, "text": letter.detail, "message_id": letter.message_id}),
+                    )
+                    for topic, letter in by_topic.items()
+                ],
+            )
+
+
 def take_sweep_turn(connection: Connection) -> bool:
     """Whether this transaction is the one that sweeps; several ingest processes take turns."""
     return connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (_SWEEP_LOCK,)).fetchone() == (True,)
 
 
-def read_watched(
-    connection: Connection, kinds: Sequence[str], after: UUID | None, limit: int
+def read_watched(connection: Connection, after: UUID | None, limit: int) -> list[tuple[Device, DeviceState]]:
+    """Enabled devices that were ever heard, with their states, not locked; by id, those behind `after`."""
+    return _read_with_states(
+        connection,
+        "s.last_seen_at IS NOT NULL AND (%(after)s::uuid IS NULL OR d.id > %(after)s) ORDER BY d.id LIMIT %(limit)s",
+        {"after": after, "limit": limit},
+    )
+
+
+def read_due(connection: Connection, now: datetime, limit: int) -> list[tuple[Device, DeviceState]]:
+    """Enabled devices that time alone may have changed, the longest due first, with their states, not locked."""
+    return _read_with_states(
+        connection, "s.due_at <= %(now)s ORDER BY s.due_at LIMIT %(limit)s", {"now": now, "limit": limit}
+    )
+
+
+def _read_with_states(
+    connection: Connection, where: LiteralString, parameters: dict[str, Any]
 ) -> list[tuple[Device, DeviceState]]:
-    """Enabled devices of these kinds that were ever heard, with their states, not locked; by id, those behind `after`."""
     with connection.cursor(row_factory=class_row(Device)) as cursor:
         devices = cursor.execute(
-            "SELECT d.id, d.code, d.kind, d.name, d.lon, d.lat, d.source_crs, d.cell_code, d.area_code, d.settings, d.enabled, d.parent_id"
-            " FROM device d JOIN device_state s ON s.device_id = d.id"
-            " WHERE d.enabled AND d.kind = ANY (%(kinds)s) AND s.last_seen_at IS NOT NULL"
-            " AND (%(after)s::uuid IS NULL OR d.id > %(after)s) ORDER BY d.id LIMIT %(limit)s",
-            {"kinds": list(kinds), "after": after, "limit": limit},
+            f"SELECT {_DEVICE} FROM device_state s JOIN device d ON d.id = s.device_id WHERE d.enabled AND {where}",
+            parameters,
         ).fetchall()
     states = read_states(connection, [device.id for device in devices])
     return [(device, states[device.id]) for device in devices if device.id in states]
+
+
+def read_devices_by_id(connection: Connection, device_ids: Collection[UUID]) -> list[Device]:
+    """Those of `device_ids` that exist."""
+    with connection.cursor(row_factory=class_row(Device)) as cursor:
+        return cursor.execute(f"SELECT {_DEVICE} FROM device d WHERE d.id = ANY (%s)", (list(device_ids),)).fetchall()
 
 
 def read_waiting_checks(connection: Connection) -> list[tuple[CheckRequest, Device]]:
@@ -142,7 +221,7 @@ def read_waiting_checks(connection: Connection) -> list[tuple[CheckRequest, Devi
         return []
     with connection.cursor(row_factory=class_row(Device)) as cursor:
         devices = cursor.execute(
-            "SELECT id, code, kind, name, lon, lat, source_crs, cell_code, area_code, settings, enabled, parent_id"
+            "SELECT id, code, kind, name, lon, lat, source_crs, cell_code, area_code, settings, enabled, parent_id, in_home, consent_until"
             " FROM device WHERE id = ANY (%s)",
             ([check.device_id for check in checks],),
         ).fetchall()

@@ -56,9 +56,10 @@ def insert_report(connection: Connection, report: Report) -> bool:
                 coalesce(%(severity)s, (SELECT severity FROM category WHERE id = %(category)s), 4),
                 %(detail)s, %(evidence_ids)s, %(reporter_id)s, %(occurred_at)s, %(received_at)s)
         ON CONFLICT (source_key) DO NOTHING
-        RETURNING id
+        RETURNING pg_notify(%(channel)s, '')
         """,
         {
+            "channel": CHANNEL,
             "id": report.id,
             "source": report.source,
             "source_key": report.source_key,
@@ -80,6 +81,5 @@ def insert_report(connection: Connection, report: Report) -> bool:
     ).fetchone()
     if row is None:
         return False
-    connection.execute("SELECT pg_notify(%s, '')", (CHANNEL,))
     log.info("report taken", extra={"report_id": report.id, "category": report.category, "source": report.source})
     return True

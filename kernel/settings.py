@@ -25,6 +25,7 @@ class DatabaseSettings(BaseModel):
     statement_timeout_s: float = Field(default=30.0, gt=0)
     lock_timeout_s: float = Field(default=5.0, gt=0)
     reading_retention_days: int = Field(default=90, ge=1)
+    hour_retention_days: int = Field(default=1825, ge=1)
 
 
 class MqttSettings(BaseModel):
@@ -41,20 +42,48 @@ class MqttSettings(BaseModel):
     slot: int = Field(default=0, ge=0)
     shared: bool = True
     queue_bytes: int = Field(default=256_000_000, ge=1_000_000)
+    access_dir: str = ""
+    tls_host: str = "0.0.0.0"
+    tls_port: int = Field(default=8883, ge=1, le=65535)
+    tls_cert: str = ""
+    tls_key: str = ""
+    tls_client_ca: str = ""
+    tls_crl: str = ""
 
 
 class IngestSettings(BaseModel):
     """How messages are taken in."""
 
     model_config = _SECTION
-    batch_messages: int = Field(default=500, ge=1)
+    batch_messages: int = Field(default=8000, ge=1, le=15_000)
     batch_wait_s: float = Field(default=0.02, ge=0)
     max_payload_bytes: int = Field(default=65_536, ge=256)
     max_depth: int = Field(default=16, ge=2)
-    future_tolerance_s: float = Field(default=300.0, ge=0)
+    queue_bytes: int = Field(default=32_000_000, ge=1_000_000)
+    clock_tolerance_s: float = Field(default=60.0, ge=0)
+    future_tolerance_s: float = Field(default=7200.0, ge=0)
     past_tolerance_days: float = Field(default=30.0, gt=0)
     sweep_s: float = Field(default=1.0, gt=0)
     restart_grace_s: float = Field(default=30.0, ge=0)
+    dead_letter_days: float = Field(default=30.0, gt=0)
+
+
+class WaysSettings(BaseModel):
+    """Ways in beside our own MQTT topics. A port of 0 is off."""
+
+    model_config = _SECTION
+    host: str = "127.0.0.1"
+    thingsboard_port: int = Field(default=0, ge=0, le=65535)
+    sl651_port: int = Field(default=0, ge=0, le=65535)
+    tls_cert: str = ""
+    tls_key: str = ""
+    max_connections: int = Field(default=5000, ge=1)
+    max_packet_bytes: int = Field(default=131_072, ge=1024, le=16_000_000)
+    idle_timeout_s: float = Field(default=600.0, gt=0)
+    frame_timeout_s: float = Field(default=5.0, gt=0)
+    http_per_minute: int = Field(default=600, ge=1)
+    aep_token: str = ""
+    onenet_token: str = ""
 
 
 class CameraSettings(BaseModel):
@@ -99,6 +128,25 @@ class DispatchSettings(BaseModel):
     position_max_age_s: float = Field(default=600.0, gt=0)
     check_timeout_s: float = Field(default=60.0, gt=0)
     poll_s: float = Field(default=1.0, gt=0)
+
+
+class ParkingSettings(BaseModel):
+    """Parking sessions: plates are personal data, and go when nothing is owed any more."""
+
+    model_config = _SECTION
+    retention_days: int = Field(default=180, ge=31)
+
+
+class EscalationSettings(BaseModel):
+    """Calling a home's contacts one after the other. Empty `url`: no SMS or voice gateway, a grid worker is told at once."""
+
+    model_config = _SECTION
+    categories: tuple[str, ...] = ("smoke",)
+    url: str = ""
+    authorization: str = ""
+    timeout_s: float = Field(default=5.0, gt=0)
+    step_s: float = Field(default=60.0, gt=0)
+    max_attempts: int = Field(default=5, ge=1)
 
 
 class WebSettings(BaseModel):
@@ -153,10 +201,13 @@ class Settings(BaseSettings):
     database: DatabaseSettings = DatabaseSettings()
     mqtt: MqttSettings = MqttSettings()
     ingest: IngestSettings = IngestSettings()
+    ways: WaysSettings = WaysSettings()
     camera: CameraSettings = CameraSettings()
     vision: VisionSettings = VisionSettings()
     evidence: EvidenceSettings = EvidenceSettings()
     dispatch: DispatchSettings = DispatchSettings()
+    parking: ParkingSettings = ParkingSettings()
+    escalation: EscalationSettings = EscalationSettings()
     web: WebSettings = WebSettings()
     city: CitySettings = CitySettings()
     clock: ClockSettings = ClockSettings()

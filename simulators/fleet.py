@@ -22,11 +22,15 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from devices.model import TopicKind, write_instant
 from devices.registry import KINDS
+from simulators.firmware import Answer, Firmware
 
 log = logging.getLogger(__name__)
 
 FIRST_REPEAT_S, LAST_REPEAT_S = 1.0, 30.0
 TICK_S = 0.1
+FILTERS_AT_ONCE = 100
+MOVING_S = 0.5
+"""A device that moves reports so often."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +44,7 @@ class DeviceSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Login:
-    """How to reach the broker."""
+    """How to reach the broker, by the log-in of a gateway on which the fleet's devices hang."""
 
     host: str = "127.0.0.1"
     port: int = 1883
@@ -86,6 +90,9 @@ class SimDevice:
         self.next_at_s = 0.0
         self.use_every_s: float | None = None
         self.next_use_s = 0.0
+        self.firmware = Firmware(spec.kind, self.fields) if self.kind.commands else None
+        self.inside: list[str] = []  # plates of cars that came through this gate
+        self._told = dict(self.fields)
         self._boot = f"{rng.getrandbits(32):08x}"
         self._seq = 0
 
@@ -93,18 +100,40 @@ class SimDevice:
         sample = self.kind.sample(self.rng, now, topic_kind)
         return {name: value for name, value in sample.items() if name not in ("v", "id", "seq", "at")}
 
+    def draw_car(self, now: datetime) -> dict[str, Any]:
+        """A car at a parking gate: comes, or is one that came and leaves; a bay less or more is free then."""
+        leaves = bool(self.inside) and self.rng.random() < 0.5
+        plate = self.inside.pop(0) if leaves else self._draw(now, TopicKind.EVENT)["plate"]
+        if not leaves:
+            self.inside.append(plate)
+        free = int(self.fields["bays_free"]) + (1 if leaves else -1)
+        self.fields["bays_free"] = max(0, min(int(self.fields["bays_total"]), free))
+        return {"direction": "out" if leaves else "in", "plate": plate}
+
     def message(self, topic_kind: TopicKind, now: datetime, **changes: Any) -> dict[str, Any]:
         """The next message, checked by the kind's payload model. Raises pydantic.ValidationError."""
+        if topic_kind is TopicKind.REPLY:
+            return self._check(topic_kind, now, changes)
         extra = (
             self._draw(now, topic_kind) if topic_kind is TopicKind.EVENT and self.spec.kind == "parking_gate" else {}
         )
+        self._told = dict(self.fields)
+        return self._check(topic_kind, now, {**extra, **self.fields, **changes})
+
+    def _check(self, topic_kind: TopicKind, now: datetime, fields: dict[str, Any]) -> dict[str, Any]:
         self._seq += 1
-        body = {
-            "v": 1, "id": f"{self._boot}-{self._seq}", "seq": self._seq, "at": write_instant(now),
-            **extra, **self.fields, **changes,
-        }  # fmt: skip
+        body = {"v": 1, "id": f"{self._boot}-{self._seq}", "seq": self._seq, "at": write_instant(now), **fields}
         self.kind.payloads[topic_kind].model_validate(body)
         return body
+
+    def obey(self, elapsed_s: float) -> tuple[list[Answer], bool]:
+        """Let its firmware work: the answers that came of it, and whether what it reports is out of date by that."""
+        if self.firmware is None:
+            return [], False
+        answers = self.firmware.advance(elapsed_s)
+        watched = ("gate_moving", "pumps_running", "barrier", "barrier_held", "sounding", "control_mode")
+        changed = any(self.fields.get(name) != self._told.get(name) for name in watched)
+        return answers, changed or bool(answers)
 
     def advance(self, elapsed_s: float) -> None:
         """Let time pass: a river moves towards its target with small waves, temperatures and voltages wander."""
@@ -132,6 +161,7 @@ class Fleet:
         self._rng = random.Random(f"{seed}/fleet")
         self._waiting: dict[tuple[str, str], Waiting] = {}
         self._later: list[tuple[float, str, dict[str, Any]]] = []
+        self._losing: frozenset[str] = frozenset()
         self._lock = threading.RLock()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fleet", daemon=True)
@@ -214,9 +244,10 @@ class Fleet:
         return datetime.now(UTC)
 
     def pass_gate(self, code: str, *, closes_after_s: float = 4.0) -> datetime:
-        """A car passes: the barrier opens and closes."""
-        direction = self._rng.choice(("in", "out"))
-        began_at = self.send(code, TopicKind.EVENT, event="passage", direction=direction, barrier="open")
+        """A car passes, a new one or one that came before and leaves: the barrier opens and closes."""
+        with self._lock:
+            car = self.devices[code].draw_car(datetime.now(UTC))
+        began_at = self.send(code, TopicKind.EVENT, event="passage", barrier="open", **car)
         self._send_later(closes_after_s, code, event="barrier", barrier="closed", direction=None, plate=None)
         return began_at
 
@@ -231,6 +262,36 @@ class Fleet:
         with self._lock:
             self.devices[code].fields |= {"barrier": "closed", "fault": False, "fault_code": ""}
         return self.send(code, TopicKind.EVENT, event="barrier", direction=None, plate=None)
+
+    # ---- commanded devices -------------------------------------------------------------------------------------
+
+    def turn_switch(self, code: str, *, local: bool) -> datetime:
+        """Somebody turns the switch at the device to local or remote; it says so."""
+        with self._lock:
+            self._firmware(code).set_local(local)
+        return self.send(code, TopicKind.STATE)
+
+    def jam(self, code: str, *, stuck: bool = True) -> None:
+        """The drive sticks, or is free again."""
+        with self._lock:
+            self._firmware(code).stuck = stuck
+
+    def lose_replies(self, code: str, *, lost: bool = True) -> None:
+        """Answers of the device do not get through until this is called with `lost` False; they are repeated meanwhile."""
+        with self._lock:
+            self._losing = self._losing | {code} if lost else self._losing - {code}
+
+    def restart_device(self, code: str) -> None:
+        """Power off and on: what moves stands where it is, and what was answered is still known."""
+        with self._lock:
+            answers = self._firmware(code).restart()
+        self._answer(code, answers)
+
+    def _firmware(self, code: str) -> Firmware:
+        firmware = self.devices[code].firmware
+        if firmware is None:
+            raise ValueError(f"{code} obeys no commands")
+        return firmware
 
     # ---- sending -----------------------------------------------------------------------------------------------
 
@@ -259,6 +320,8 @@ class Fleet:
             self._later.append((time.monotonic() + after_s, code, changes))
 
     def _publish(self, topic: str, payload: bytes, qos: int) -> None:
+        if topic.endswith("/reply") and topic.split("/")[2] in self._losing:
+            return
         # While the connection is down paho would queue without end; the repeats bring what matters.
         if self._client.is_connected():
             self._client.publish(topic, payload, qos=qos)
@@ -282,6 +345,11 @@ class Fleet:
             self.send(code, TopicKind.EVENT, **changes)
         for device in devices:
             device.advance(elapsed_s)
+            with self._lock:
+                answers, changed = device.obey(elapsed_s)
+            self._answer(device.spec.code, answers)
+            if changed:
+                device.next_at_s = 0.0
             if now_s >= device.next_at_s:
                 device.next_at_s = now_s + self._interval_s(device)
                 self.send(device.spec.code, TopicKind.TELEMETRY)
@@ -295,6 +363,8 @@ class Fleet:
         moving = (
             device.level_m is not None and device.target_m is not None and abs(device.level_m - device.target_m) > 0.05
         )
+        if device.firmware is not None and device.firmware.is_moving:
+            return min(MOVING_S, device.telemetry_s)
         high = device.level_m is not None and device.level_m > 2.0
         return min(2.0, device.telemetry_s) if moving or high else device.telemetry_s * device.rng.uniform(0.9, 1.1)
 
@@ -312,13 +382,23 @@ class Fleet:
         if reason.is_failure:
             log.warning("the broker refuses the fleet: %s", reason)
             return
-        client.subscribe("gridwarden/+/+/receipt", qos=1)
+        # Each by its name: some brokers (EMQX) refuse a filter that reaches beyond what the log-in may read.
+        filters = [
+            (f"gridwarden/{device.spec.kind}/{code}/{name}", 1)
+            for code, device in self.devices.items()
+            for name in ("receipt", "command")
+        ]
+        for first in range(0, len(filters), FILTERS_AT_ONCE):
+            client.subscribe(filters[first : first + FILTERS_AT_ONCE])
         with self._lock:
             for waiting in self._waiting.values():
                 waiting.next_at_s = 0.0
 
     def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
         code = message.topic.split("/")[2]
+        if message.topic.endswith("/command"):
+            self._obey(code, message.payload)
+            return
         with contextlib.suppress(ValueError, KeyError, TypeError):
             receipt = json.loads(message.payload)
             with self._lock:
@@ -330,6 +410,24 @@ class Fleet:
                 self.counts.latency_s.append(time.monotonic() - waiting.sent_at_s)
             if "refused" in receipt:
                 log.warning("%s refused: %s", message.topic, receipt["refused"])
+
+    def _obey(self, code: str, payload: bytes | bytearray) -> None:
+        device = self.devices.get(code)
+        if device is None or device.firmware is None:
+            return
+        try:
+            body = json.loads(payload)
+        except ValueError:
+            return
+        with self._lock:
+            answers = device.firmware.take(body, datetime.now(UTC)) if isinstance(body, dict) else []
+            device.next_at_s = 0.0
+        self._answer(code, answers)
+
+    def _answer(self, code: str, answers: Sequence[Answer]) -> None:
+        for answer in answers:
+            fields: dict[str, Any] = {"command_id": answer.command_id, "nonce": answer.nonce, "result": answer.result}
+            self.send(code, TopicKind.REPLY, **fields, detail=answer.detail)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -84,6 +84,8 @@ class Stage:
         self.server = RtspServer("127.0.0.1", access.rtsp_port, rng=random.Random(f"{city.seed}/rtsp"))
         self.corners = {camera.code: Corner(camera.street_seed) for camera in city.cameras}
         specs = [DeviceSpec(code=device.code, kind=device.kind) for device in city.devices]
+        gateway = str(access.mqtt.get("username", "")).partition("@")[0]  # they all speak through it, and it speaks too
+        specs += [DeviceSpec(code=gateway, kind="gateway")] if gateway else []
         self.fleet = Fleet(specs, Login(**access.mqtt), seed=city.seed)
         self.causes = Causes(city, self.corners, self.fleet, time.time)
         people = json.loads(Path(access.people).read_text("utf-8"))

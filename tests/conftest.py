@@ -14,11 +14,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from gridwarden.broker import find_mosquitto, prepare_broker, wait_for_broker
+from devices.credential import make_password
+from gridwarden.broker import access_dir, find_mosquitto, prepare_broker, wait_for_broker
 from gridwarden.postgres import prepare_postgres, wait_for_postgres
 from kernel.db import Database, DbRole, conninfo
 from kernel.migration import migrate
-from kernel.settings import Settings
+from kernel.settings import DatabaseSettings, Settings
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
@@ -38,10 +39,31 @@ def shared_data() -> Path:
     return SHARED / "data"
 
 
+TIMESCALE_DSN = os.environ.get("GRIDWARDEN_TEST_TIMESCALE_DSN", "")
+# Run any test on that server instead of our own: GRIDWARDEN_TEST_ON=timescale pytest tests/ingest tests/devices …
+ON_TIMESCALE = os.environ.get("GRIDWARDEN_TEST_ON") == "timescale"
+
+
+def make_timescale(folder: Path) -> Settings:
+    """A migrated installation on the TimescaleDB server; what its database held is dropped."""
+    with psycopg.connect(TIMESCALE_DSN, autocommit=True) as connection:
+        connection.execute("DROP EXTENSION IF EXISTS timescaledb CASCADE")
+    with psycopg.connect(TIMESCALE_DSN, autocommit=True) as connection:  # a dropped extension wants a new connection
+        connection.execute("DROP SCHEMA public CASCADE")
+        connection.execute("CREATE SCHEMA public")
+    settings = Settings(data_dir=folder / "data", database=DatabaseSettings(dsn=TIMESCALE_DSN))
+    migrate(settings, datetime.now(UTC))
+    return settings
+
+
 @pytest.fixture(scope="session")
 def installation() -> Iterator[Settings]:
     """Settings of a throw-away installation with a running PostgreSQL, migrated."""
     folder = Path(tempfile.mkdtemp(prefix="gw-test-"))
+    if ON_TIMESCALE:
+        yield make_timescale(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        return
     settings = Settings(data_dir=folder / "data")
     server = prepare_postgres(settings)
     # Nothing here must outlive a crash of the machine, and flushing a thousand emptied tables takes long.
@@ -71,6 +93,11 @@ def empty_tables(settings: Settings) -> None:
         ).fetchall()
         tables = ", ".join(f'"{name}"' for (name,) in names if name not in _KEEP)
         connection.execute(f"TRUNCATE {tables} CASCADE")  # type: ignore[arg-type]
+        if ON_TIMESCALE:  # what was summed outlives the readings
+            connection.execute(
+                "SELECT drop_chunks(view_name::regclass, timestamptz '9999-01-01')"
+                " FROM timescaledb_information.continuous_aggregates"
+            )
         connection.execute("UPDATE change_counter SET last = 0")
 
 
@@ -95,6 +122,27 @@ def app_database(settings: Settings) -> Iterator[Database]:
         yield pool
 
 
+FIELD_LOGIN = ("field", "all devices of a test")
+
+
+def field_login(settings: Settings) -> tuple[str, str]:
+    """User and key on the `broker` fixture that may speak for every device; a real installation has no such log-in."""
+    assert f"user {FIELD_LOGIN[0]}\n" in (access_dir(settings) / "acl").read_text(), "not the broker fixture's settings"
+    return FIELD_LOGIN
+
+
+def add_field_login(settings: Settings) -> None:
+    """Let `field_login` in, as a gateway of everything."""
+    user, key = FIELD_LOGIN
+    folder = access_dir(settings)
+    with (folder / "passwords").open("a") as passwords:
+        passwords.write(f"{user}:{make_password(key)}\n")
+    acl = (folder / "acl").read_text()
+    ways_in = "".join(f"topic write gridwarden/+/+/{kind}\n" for kind in ("telemetry", "event", "state", "reply"))
+    ways_out = "".join(f"topic read gridwarden/+/+/{kind}\n" for kind in ("receipt", "command"))
+    (folder / "acl").write_text(f"user {user}\n{ways_in}{ways_out}\n{acl}")
+
+
 @pytest.fixture(scope="session")
 def broker(installation: Settings) -> Iterator[Settings]:
     """The same installation with a running Mosquitto on a free port (settings.mqtt says where)."""
@@ -103,6 +151,7 @@ def broker(installation: Settings) -> Iterator[Settings]:
     mqtt = installation.mqtt.model_copy(update={"port": free_port(), "embedded": "mosquitto"})
     settings = installation.model_copy(update={"mqtt": mqtt})
     prepared = prepare_broker(settings)
+    add_field_login(settings)
     process = subprocess.Popen(prepared.command, stderr=subprocess.DEVNULL, env={**os.environ})
     try:
         wait_for_broker(settings)

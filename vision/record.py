@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -17,7 +17,8 @@ from uuid import UUID
 import psycopg
 from psycopg_pool import PoolTimeout
 
-from devices.alarms import take_message
+from devices.alarm_store import take_message
+from devices.rulebook import BookKeeper
 from kernel.db import Connection, Database
 from kernel.ids import new_id
 from kernel.report import Report, insert_report
@@ -45,6 +46,7 @@ class Studio:
 
     settings: Settings
     lettering: Lettering
+    rules: BookKeeper = field(default_factory=BookKeeper)  # of the cameras' health
 
     def draw(self, item: Raised | Answered) -> bytes | None:
         """The snapshot of a finding or of a check; None for a check without a picture."""
@@ -153,7 +155,8 @@ def write(connection: Connection, writing: Writing, studio: Studio, now: datetim
     if writing.states is not None:
         save_states(connection, writing.device.id, writing.states, now)
     if writing.health is not None:
-        take_message(connection, writing.device, writing.health, now, studio.settings.city.timezone)
+        book = studio.rules.current(connection)
+        take_message(connection, writing.device, writing.health, now, studio.settings.city.timezone, book)
 
 
 def write_report(connection: Connection, item: Raised, studio: Studio, now: datetime) -> bool:

@@ -5,7 +5,7 @@ Rules: no opening over a set span of the day; frequent opening at night. Both ju
 """
 
 import random
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 from pydantic import Field
@@ -20,16 +20,16 @@ from devices.model import (
     Metric,
     Payload,
     Percent,
-    Reply,
     Rule,
     TopicKind,
     draw_envelope,
+    every_topic,
     instant_text,
     read_state_instant,
     seconds_between,
     write_instant,
 )
-from kernel.clock import to_local
+from devices.window import find_next_start, find_window_start
 
 _MOST_OPENINGS = 200  # kept for the night rule
 
@@ -58,21 +58,6 @@ class DoorSensorSettings(DeviceSettings):
     night_end: time = time(5)
     night_span_s: float = Field(default=3600.0, gt=0, description="openings are counted over this span")
     night_openings: int = Field(default=4, ge=1, le=_MOST_OPENINGS)
-
-
-def find_window_start(instant: datetime, start: time, end: time, timezone: str) -> datetime | None:
-    """When the daily window that `instant` lies in began; None outside. `start` belongs to the window, `end` doesn't.
-
-    With `start` equal to `end` the window is a day long and begins at `start`.
-    """
-    local = to_local(instant, timezone)
-    for days_back in (0, 1):
-        day = local.date() - timedelta(days=days_back)
-        begins = datetime.combine(day, start, local.tzinfo)
-        ends = datetime.combine(day if end > start else day + timedelta(days=1), end, local.tzinfo)
-        if begins <= local < ends:
-            return begins
-    return None
 
 
 def step_silent(
@@ -112,7 +97,7 @@ def _judge_silence(
     first_seen_at, seen_at = read_state_instant(state, "first_seen_at"), read_state_instant(state, "seen_at")
     if first_seen_at is None or seen_at is None or not settings.care:
         return state, []
-    if seconds_between(seen_at, now) > settings.offline_after_s:
+    if seconds_between(seen_at, now) > settings.silent_after_s:
         return state, []
     window_start = find_window_start(now, settings.day_start, settings.day_end, timezone)
     if window_start is None:
@@ -131,6 +116,24 @@ def _judge_silence(
         detail["opened_at"] = write_instant(opened_at)
     new = {**state, "silent_from": instant_text(silent_from)}
     return new, [_silent(silent_from, raised=True, occurred_at=now, detail=detail)]
+
+
+def find_silence_due(state: JsonState, now: datetime, settings: DoorSensorSettings, timezone: str) -> datetime | None:
+    """When the span without an opening is over at the earliest: in the window of now, or in the next one."""
+    first_seen_at = read_state_instant(state, "first_seen_at")
+    if first_seen_at is None or not settings.care:
+        return None
+    span = timedelta(seconds=settings.silent_span_s)
+    known_from = read_state_instant(state, "silent_from")
+    counted_from = max(first_seen_at, read_state_instant(state, "opened_at") or first_seen_at)
+    if settings.day_start == settings.day_end:
+        return counted_from + span if known_from is None or counted_from > known_from else None
+    window_start = find_window_start(now, settings.day_start, settings.day_end, timezone)
+    if window_start is not None:
+        silent_from = max(counted_from, window_start.astimezone(UTC))
+        if known_from is None or silent_from > known_from:
+            return silent_from + span
+    return find_next_start(now, settings.day_start, timezone) + span
 
 
 def _silent(silent_from: datetime, *, raised: bool, occurred_at: datetime, detail: dict[str, Any]) -> Alarm:
@@ -172,6 +175,15 @@ def step_night(
     return new, [_night(openings[0], raised=True, occurred_at=newest_at, detail=detail)]
 
 
+def find_night_due(state: JsonState, now: datetime, settings: DoorSensorSettings, timezone: str) -> datetime | None:
+    """When the last opening of an episode is a span ago."""
+    del timezone
+    if "began_at" not in state:
+        return None
+    openings = state.get("openings", [])
+    return datetime.fromisoformat(openings[-1]) + timedelta(seconds=settings.night_span_s) if openings else now
+
+
 def _night(began_at: datetime, *, raised: bool, occurred_at: datetime, detail: dict[str, Any]) -> Alarm:
     cause = write_instant(began_at)
     return Alarm(
@@ -209,12 +221,7 @@ KIND = DeviceKind(
     name="door_sensor",
     title_zh="门磁",
     title_en="Door sensor",
-    payloads={
-        TopicKind.TELEMETRY: DoorSensorPayload,
-        TopicKind.EVENT: DoorSensorPayload,
-        TopicKind.STATE: DoorSensorPayload,
-        TopicKind.REPLY: Reply,
-    },
+    payloads=every_topic(DoorSensorPayload),
     settings=DoorSensorSettings,
     metrics=(
         Metric(name="open", unit="", title_zh="门开", title_en="Door open"),
@@ -231,6 +238,8 @@ KIND = DeviceKind(
             title_en="Door not opened",
             step=step_silent,
             timed=True,
+            due=find_silence_due,
+            needs_consent=True,
         ),
         Rule(
             name="door_night",
@@ -239,6 +248,8 @@ KIND = DeviceKind(
             title_en="Door opened often at night",
             step=step_night,
             timed=True,
+            due=find_night_due,
+            needs_consent=True,
         ),
     ),
     symbol="door",

@@ -4,7 +4,7 @@ import importlib
 import json
 import pkgutil
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,12 +22,19 @@ def bench(
         raise typer.Exit(2)
     results = importlib.import_module(f"benchmarks.{name}").measure()
     for result in results:
-        print(
-            f"{result['name']}: ours {result['ours']:,.0f} {result['unit']}"
-            f" · peer {result['peer']:,.0f} ({result['peer_name']}), ours/peer {result['ratio_peer']:.2f}"
-            f" · ceiling {result['ceiling']:,.0f} ({result['ceiling_name']}), ours/ceiling {result['ratio_ceiling']:.2f}"
-        )
+        print(_describe(result))
     if json_file is not None:
         json_file.write_text(
             json.dumps(results[0] if len(results) == 1 else results, indent=2, ensure_ascii=False) + "\n"
         )
+
+
+def _describe(result: dict[str, Any]) -> str:
+    """One line: ours, then what it is measured against with the ratios; what was left out is not in it."""
+    line = f"{result['name']}: ours {result['ours']:,.6g} {result['unit']}"
+    for against in ("peer", "ceiling"):
+        if result[against] is not None:
+            name, ratio = result[f"{against}_name"], result[f"ratio_{against}"]
+            line += f" · {against} {result[against]:,.6g} ({name}), ours/{against} {ratio:.2f}"
+    times = [f"{key[:3]} {result[key]:.1f} ms" for key in ("p50_ms", "p99_ms") if key in result]
+    return " · ".join([line, *times])

@@ -71,12 +71,21 @@ def restore(file: Annotated[Path, typer.Argument(exists=True, help="A dump made 
             if row and row[0]:
                 print(f"refused: the database holds {row[0]} incidents; restore into an empty one")
                 raise typer.Exit(1)
+            timescale = connection.execute("SELECT FROM pg_extension WHERE extname = 'timescaledb'").fetchone()
+            connection.execute("DROP EXTENSION IF EXISTS timescaledb CASCADE")
+        with psycopg.connect(conninfo(settings, DbRole.OWNER)) as connection:  # a dropped extension wants a new one
             connection.execute("DROP SCHEMA public CASCADE")
             connection.execute("CREATE SCHEMA public")
             connection.execute("GRANT USAGE ON SCHEMA public TO gw_app, gw_worker")
+            if timescale is not None:
+                connection.execute("CREATE EXTENSION timescaledb")
+                connection.execute("SELECT timescaledb_pre_restore()")
         _run_tool(
             "pg_restore", "--exit-on-error", "--no-owner", f"--dbname={_parts().get('dbname', 'gridwarden')}", str(file)
         )
+        if timescale is not None:
+            with psycopg.connect(conninfo(settings, DbRole.OWNER), autocommit=True) as connection:
+                connection.execute("SELECT timescaledb_post_restore()")
     print(f"restored {file}")
 
 
@@ -95,4 +104,13 @@ def _run_tool(name: str, *arguments: str) -> None:
     for key in ("host", "port", "dbname", "user", "password"):
         if parts.get(key):
             env["PGDATABASE" if key == "dbname" else f"PG{key.upper()}"] = str(parts[key])
-    subprocess.run([find_binaries() / name, *arguments], env=env, check=True)
+    subprocess.run([_find_tool(name), *arguments], env=env, check=True)
+
+
+def _find_tool(name: str) -> Path:
+    """The client program of the server's own version where there is one, else ours: a newer one's dump does not go into an
+    older server."""
+    with psycopg.connect(conninfo(load_settings(), DbRole.OWNER)) as connection:
+        major = connection.info.server_version // 10_000
+    own = Path(f"/usr/lib/postgresql/{major}/bin") / name
+    return own if load_settings().database.dsn and own.exists() else find_binaries() / name

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from gridwarden.broker import device_login
 from gridwarden.role import run_role
 from gridwarden.supervise import supervised
 from kernel.log import configure_log
@@ -30,10 +29,9 @@ def up() -> None:
     configure_log("supervisor", settings.log.level)
     with supervised(settings) as supervisor:
         supervisor.start_roles()
-        user, _ = device_login(settings)
         print(f"Gridwarden is starting.  wall {settings.public_url}/wall   phone {settings.public_url}/phone")
         print(
-            f"MQTT  {settings.mqtt.host}:{settings.mqtt.port}  user {user!r}, key in {settings.data_dir}/secrets/mqtt-device"
+            f"MQTT  {settings.mqtt.host}:{settings.mqtt.port}  each device has its own key: `gridwarden device add` prints it"
         )
         print(
             "First log-in: `gridwarden user add NAME --role admin` prints a one-time link.   Ctrl-C stops.", flush=True

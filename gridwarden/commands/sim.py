@@ -16,7 +16,7 @@ Devices = Annotated[
 ]
 Host = Annotated[str, typer.Option(help="The broker's address.")]
 Port = Annotated[int, typer.Option(help="The broker's port.")]
-User = Annotated[str, typer.Option(help="Log-in at the broker.")]
+User = Annotated[str, typer.Option(help="Log-in of the gateway on which these devices hang, or of the one device.")]
 KeyFile = Annotated[Path | None, typer.Option(exists=True, help="File with the log-in's key.")]
 
 
@@ -25,7 +25,7 @@ def fleet(
     device: Devices,
     host: Host = "127.0.0.1",
     port: Port = 18830,
-    user: User = "device",
+    user: User = "SIM",
     key_file: KeyFile = None,
     seed: Annotated[int, typer.Option()] = 1,
 ) -> None:
@@ -45,7 +45,7 @@ def load(
     seconds: Annotated[float, typer.Option(min=1, max=600, help="How long.")] = 10.0,
     host: Host = "127.0.0.1",
     port: Port = 18830,
-    user: User = "device",
+    user: User = "SIM",
     key_file: KeyFile = None,
 ) -> None:
     """Send a bounded load and count the receipts; exit status 1 when one is missing."""

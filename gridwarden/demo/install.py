@@ -6,15 +6,17 @@ import shutil
 import socket
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dashboard.registration import NewDevice, register_device
 from dashboard.session import Seat
 from dashboard.users import add_user, make_login_link
+from devices.credential import issue_key
 from grid.importing import import_file
 from grid.locate import Locator
 from grid.model import Level
-from gridwarden.registration import NewDevice, register_device
 from kernel.clock import Clock
 from kernel.db import Database, DbRole
 from kernel.settings import Settings, load_settings
@@ -73,6 +75,7 @@ def empty_folder(folder: Path) -> None:
 
 # Whoever looks at the demo: an operator at the wall, and on the phone the worker of the plan who is played by hand.
 VISITOR = {"name": "operator", "display_name": "值班员", "roles": ["operator"], "scope": "*"}
+GATEWAY = "SIM"
 LEVELS = ("district", "street", "community", "grid", "cell", "feature")
 
 
@@ -87,16 +90,29 @@ def import_district(settings: Settings, folder: Path) -> int:
         return len(Locator.load(connection).codes)
 
 
-def register_plan(settings: Settings, plan: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Devices, cameras and people of the city's plan.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Registered:
+    """What the simulation is told. `people`: one-time tokens of everybody in it, [{name, tokens: {seat: token}}];
+    `visitor`: those of whoever looks, who plays an operator and a worker, `wall` and `phone`, and `demo_wall`, `demo_phone`
+    for the page with both; `gateway`: user name and password of the gateway that all simulated devices hang on."""
 
-    One-time tokens: for everybody in the simulation, [{name, tokens: {seat: token}}]; and for the visitor, who plays an
-    operator and a worker, `wall` and `phone`, and `demo_wall`, `demo_phone` for the page with both.
-    """
+    people: list[dict[str, Any]]
+    visitor: dict[str, str]
+    gateway: dict[str, str]
+
+
+def register_plan(settings: Settings, plan: Mapping[str, Any]) -> Registered:
+    """Devices, cameras and people of the city's plan, and the gateway `SIM` with every device that speaks MQTT."""
     now = Clock.of(settings.clock).now()
     with closing(Database(settings, DbRole.WORKER)) as database, database.transaction("*") as connection:
         locator = Locator.load(connection)
-        for entry in (*plan["devices"], *plan["cameras"]):
+        first = plan["devices"][0]
+        place = {name: first[name] for name in ("lon", "lat", "source_crs") if name in first}
+        gateway = _new_device({"code": GATEWAY, "kind": "gateway", "name": "模拟网关", **place})
+        user, key = issue_key(connection, register_device(connection, gateway, locator, settings, now), now)
+        for entry in plan["devices"]:
+            register_device(connection, _new_device({**entry, "parent": GATEWAY}), locator, settings, now)
+        for entry in plan["cameras"]:
             register_device(connection, _new_device(entry), locator, settings, now)
         ids = {}
         for entry in (*plan["people"], VISITOR):
@@ -118,7 +134,7 @@ def register_plan(settings: Settings, plan: Mapping[str, Any]) -> tuple[list[dic
         visitor = {"wall": token("operator", Seat.WALL), "phone": token(worker, Seat.PHONE)}
         visitor |= {"demo_wall": token("operator", Seat.WALL), "demo_phone": token(worker, Seat.PHONE)}
         simulated = [{"name": name, "tokens": {seat.value: token(name, seat)}} for name, seat in seats.items()]
-        return simulated, visitor
+        return Registered(people=simulated, visitor=visitor, gateway={"username": user, "password": key})
 
 
 def _new_device(entry: Mapping[str, Any]) -> NewDevice:
@@ -130,6 +146,7 @@ def _new_device(entry: Mapping[str, Any]) -> NewDevice:
         lat=entry["lat"],
         crs=entry.get("source_crs", "EPSG:4490"),
         settings=entry.get("settings", {}),
+        parent=entry.get("parent", ""),
         url=entry.get("url", ""),
         scene=entry.get("scene"),
         heading_deg=entry.get("heading_deg"),

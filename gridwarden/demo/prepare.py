@@ -1,7 +1,7 @@
 """Makes the demo's city and registers it, as a process of its own: importing maps takes memory that a supervisor need not keep.
 
 `python -m gridwarden.demo.prepare FOLDER SEED RTSP_PORT [TAMPER]` writes FOLDER/plan.json (the city) and FOLDER/people.json, FOLDER/visitor.json
-(one-time log-in tokens).
+(one-time log-in tokens) and FOLDER/gateway.json (the log-in that all simulated devices speak through).
 """
 
 import json
@@ -24,10 +24,11 @@ def prepare(folder: Path, seed: int, rtsp_port: int, tamper: str) -> None:
     plan = city.plan("127.0.0.1", rtsp_port)
     tamper_with_grid(folder / "district", plan, tamper)
     cells = import_district(settings, folder / "district")
-    simulated, visitor = register_plan(settings, tamper_with_plan(plan, tamper))
+    registered = register_plan(settings, tamper_with_plan(plan, tamper))
     write_private(folder / "plan.json", plan)
-    write_private(folder / "people.json", simulated)
-    write_private(folder / "visitor.json", visitor)
+    write_private(folder / "people.json", registered.people)
+    write_private(folder / "visitor.json", registered.visitor)
+    write_private(folder / "gateway.json", registered.gateway)
     print(
         json.dumps(
             {

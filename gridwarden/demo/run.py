@@ -14,7 +14,6 @@ from pathlib import Path
 
 import segno
 
-from gridwarden.broker import device_login
 from gridwarden.demo.authority import find_lan_address, make_certificate
 from gridwarden.demo.install import (
     SHORTENED,
@@ -109,10 +108,10 @@ def _city_command(
     options: DemoOptions, settings: Settings, folder: Path, rtsp_port: int, control_port: int, report: Path | None
 ) -> list[str]:
     """The simulators' process: what an outside party is given and nothing more."""
-    user, key = device_login(settings)
+    gateway = json.loads((folder / "gateway.json").read_text("utf-8"))
     access = {
         "web_url": settings.public_url,
-        "mqtt": {"host": settings.mqtt.host, "port": settings.mqtt.port, "username": user, "password": key},
+        "mqtt": {"host": settings.mqtt.host, "port": settings.mqtt.port, **gateway},
         "rtsp_port": rtsp_port,
         "control_port": control_port,
         "plan": str(folder / "plan.json"),

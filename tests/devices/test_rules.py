@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from devices.alarms import advance_device, advance_time
 from devices.kinds.camera import make_health
-from devices.kinds.door_sensor import find_window_start
 from devices.model import Alarm, Device, DeviceState, DeviceStatus, Message, TopicKind
 from devices.registry import KINDS
+from devices.window import find_window_start
 
 ZONE = "Asia/Shanghai"
 NOON = datetime(2026, 11, 20, 4, 0, tzinfo=UTC)  # 12:00 in Hangzhou

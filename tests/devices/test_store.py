@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 import devices.kinds
-from devices.alarms import take_message
+from devices.alarm_store import take_message
 from devices.kinds.camera import make_health
 from devices.model import Device, DeviceState, DeviceStatus, instant_text
 from devices.registry import KINDS, find_kinds
@@ -168,8 +168,9 @@ def test_a_device_of_a_kind_that_is_gone_is_an_error_of_its_own(database: Databa
 # ---------------------------------------------------------------- the registry
 
 
-def test_the_five_kinds_are_found_by_their_files() -> None:
-    assert list(KINDS) == ["camera", "door_sensor", "parking_gate", "river_sluice", "smoke_alarm"]
+def test_every_kind_is_found_by_its_file() -> None:
+    files = {path.stem for path in Path(devices.kinds.__file__).parent.glob("*.py")} - {"__init__"}
+    assert set(KINDS) == files >= {"camera", "gateway", "smoke_alarm"}
 
 
 def test_the_categories_of_every_rule_are_in_the_database(database: Database) -> None:
@@ -193,3 +194,17 @@ def test_a_file_that_is_no_kind_stops_the_program(
     monkeypatch.setattr(devices.kinds, "__path__", [*devices.kinds.__path__, str(tmp_path)])
     with pytest.raises(error):
         find_kinds()
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\u0000", "a\u202eb", "a\u2028b", "x" * 201])
+def test_a_name_with_controls_or_without_end_is_refused(database: Database, name: str) -> None:
+    record = DeviceRecord(code="n1", kind="smoke_alarm", name=name, lon=120.17, lat=30.28)
+    with database.transaction("*") as connection, pytest.raises(DeviceError) as refused:
+        add_device(connection, record, datetime.now(UTC))
+    assert refused.value.code == "bad_text"
+
+
+def test_a_name_may_have_rare_characters_and_full_width_spaces(database: Database) -> None:
+    record = DeviceRecord(code="n1", kind="smoke_alarm", name="𠮷祥里\u30007号楼(东)", lon=120.17, lat=30.28)
+    with database.transaction("*") as connection:
+        assert add_device(connection, record, datetime.now(UTC)).name == record.name

@@ -13,9 +13,8 @@ import paho.mqtt.client as mqtt
 import pytest
 import websockets
 
+from dashboard.registration import NewDevice, register_device
 from grid.locate import Locator
-from gridwarden.broker import device_login
-from gridwarden.registration import NewDevice, register_device
 from kernel.db import Database, DbRole
 from tests.flows.conftest import System, wait_until
 
@@ -26,8 +25,8 @@ VICTIMS = ("ingest", "dispatch", "web", "broker", "postgres", "vision")
 class RepeatingDevices:
     """Smoke alarms as their firmware contract asks: an alarm is repeated until its receipt comes."""
 
-    def __init__(self, system: System) -> None:
-        user, key = device_login(system.settings)
+    def __init__(self, system: System, login: tuple[str, str]) -> None:
+        user, key = login
         self.client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="kill-drill")
         self.client.username_pw_set(user, key)
         self.client.reconnect_delay_set(0.2, 1)
@@ -110,16 +109,17 @@ class Wall(threading.Thread):
                     self.incidents[change["id"]] = change["data"]["state"]
 
 
-def register_smoke_alarms(system: System) -> list[str]:
-    """COUNT smoke alarms over the nine cells."""
+def register_smoke_alarms(system: System, gateway: str) -> list[str]:
+    """COUNT smoke alarms over the nine cells, all on one gateway."""
     codes = [f"kill-{number:03d}" for number in range(COUNT)]
     now = datetime.now(UTC)
     with closing(Database(system.settings, DbRole.WORKER)) as database, database.transaction("*") as connection:
         locator = Locator.load(connection)
         for number, code in enumerate(codes):
             lon, lat = 120.1705 + 0.001 * (number % 3), 30.2805 + 0.001 * (number // 3 % 3)
-            new = NewDevice(code=code, kind="smoke_alarm", name=code, lon=lon, lat=lat)
+            new = NewDevice(code=code, kind="smoke_alarm", name=code, lon=lon, lat=lat, parent=gateway)
             register_device(connection, new, locator, system.settings, now)
+    system.wait_for_child(codes[-1])
     return codes
 
 
@@ -128,12 +128,13 @@ def test_every_process_is_killed_in_turn_while_alarms_come(system: System) -> No
     added = system.run("user", "add", "kill-operator", "--role", "operator")
     token = re.search(r"#(\S+)", added.stdout)
     assert token is not None, added.stderr
-    codes = register_smoke_alarms(system)
+    login = system.add_gateway("kill-gateway")
+    codes = register_smoke_alarms(system, login[0])
     with httpx.Client(base_url=f"{system.settings.public_url}/api/v1", timeout=10) as operator:
         operator.post("/login/link", json={"token": token[1], "seat": "wall"}).raise_for_status()
         wall = Wall(system, "; ".join(f"{name}={value}" for name, value in operator.cookies.items()))
         wall.start()
-        devices = RepeatingDevices(system)
+        devices = RepeatingDevices(system, login)
         try:
             wait_until(lambda: wall.connections, 10, "the wall connects")
             for number, code in enumerate(codes):

@@ -1,12 +1,24 @@
 """The doctor is right about what is stopped, missing or unreachable, and says how to mend it."""
 
+import socket
 from datetime import UTC, datetime
 from pathlib import Path
 
-from devices.store import DeviceRecord, add_camera
-from gridwarden.doctor import Finding, Level, check_broker, check_cameras, check_database, check_model, examine
+from devices.credential import issue_key
+from devices.store import DeviceRecord, add_camera, add_device
+from gridwarden.doctor import (
+    Finding,
+    Level,
+    check_broker,
+    check_cameras,
+    check_database,
+    check_logins,
+    check_model,
+    check_ways,
+    examine,
+)
 from kernel.db import Database
-from kernel.settings import Settings
+from kernel.settings import Settings, WaysSettings
 from tests.conftest import free_port
 
 NOW = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
@@ -40,6 +52,20 @@ def test_a_broker_that_refuses_our_log_in_is_not_called_well(broker: Settings) -
     finding = check_broker(broker.model_copy(update={"mqtt": mqtt}))[-1]
     assert finding.level is Level.FAIL
     assert "refuses the log-in" in finding.says
+
+
+def test_devices_without_a_key_of_their_own_or_their_gateways_are_counted(
+    settings: Settings, database: Database
+) -> None:
+    with database.transaction("*") as connection:
+        gateway = add_device(connection, DeviceRecord(code="G1", kind="gateway", name="G1", lon=120, lat=30), NOW)
+        child = DeviceRecord(code="C1", kind="smoke_alarm", name="C1", lon=120, lat=30, parent_id=gateway.id)
+        add_device(connection, child, NOW)
+    [finding] = check_logins(settings)
+    assert finding.level is Level.WARN and "2 of 2" in finding.says
+    with database.transaction("*") as connection:
+        issue_key(connection, gateway, NOW)
+    assert levels(check_logins(settings)) == {"log-ins": Level.OK}
 
 
 def test_a_missing_model_and_one_that_is_no_model_are_told_apart(settings: Settings, tmp_path: Path) -> None:
@@ -77,3 +103,15 @@ def test_a_camera_that_nobody_can_reach_is_named_without_its_password(settings: 
 def test_a_whole_examination_says_something_about_everything(settings: Settings) -> None:
     checks = {finding.check for finding in examine(settings)}
     assert {"disk", "clock", "database", "broker", "model", "cameras", "web"} <= checks
+
+
+def test_ways_in_that_are_open_by_setting_must_answer() -> None:
+    silent = free_port()
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        ways = WaysSettings(thingsboard_port=listener.getsockname()[1], sl651_port=silent)
+        found = check_ways(Settings(ways=ways))
+    assert [finding.level for finding in found] == [Level.OK, Level.FAIL]
+    assert f"127.0.0.1:{silent}" in found[1].says
+    assert check_ways(Settings()) == []

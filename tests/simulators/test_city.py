@@ -6,8 +6,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from devices.kinds.door_sensor import find_window_start
 from devices.registry import KINDS
+from devices.window import find_window_start
 from kernel.types import LonLat
 from simulators.city import CAMERA_COUNT, COUNT_OF_KIND, DEMO_SEEDS_END, PLACE_OF_ZONE, City, make_settings, to_lon_lat
 from simulators.district import District, distance_m, make_district

@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -14,9 +14,10 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from devices.model import TopicKind
 from devices.registry import KINDS
-from gridwarden.broker import device_login, platform_login
+from gridwarden.broker import platform_login
 from kernel.settings import Settings
 from simulators.fleet import DeviceSpec, Fleet, Login, run_load
+from tests.conftest import field_login
 
 CODES = {"smoke_alarm": "SMK-01", "door_sensor": "DOR-01", "river_sluice": "RIV-01", "parking_gate": "GAT-01"}
 
@@ -63,7 +64,7 @@ class Listener:
 
 
 def login(settings: Settings) -> Login:
-    user, password = device_login(settings)
+    user, password = field_login(settings)
     return Login(host=settings.mqtt.host, port=settings.mqtt.port, username=user, password=password)
 
 
@@ -204,3 +205,47 @@ def test_a_load_counts_its_receipts_and_what_was_lost(broker: Settings, listener
 def test_a_load_without_a_broker_says_so() -> None:
     with pytest.raises(ValueError, match="at least one"):
         run_load([], Login(port=1), rate_per_s=1, duration_s=1)
+
+
+def command_to(listener: Listener, code: str, number: int, name: str, **parameters: Any) -> dict[str, Any]:
+    now = datetime.now(UTC)
+    body = {
+        "v": 1, "id": f"{code}-{number}", "seq": number, "nonce": f"nonce-{number:06d}", "at": now.isoformat(),
+        "expires_at": (now + timedelta(seconds=30)).isoformat(), "name": name, "parameters": parameters,
+    }  # fmt: skip
+    kind = next(kind for kind, one in CODES.items() if one == code)
+    listener.client.publish(f"gridwarden/{kind}/{code}/command", json.dumps(body), qos=1)
+    return body
+
+
+def replies(listener: Listener, code: str) -> list[tuple[str, str]]:
+    with listener._lock:
+        heard = [body for _, topic, body in listener.heard if topic.split("/")[2:] == [code, "reply"]]
+    return [(body["command_id"], body["result"]) for body in heard]
+
+
+def test_a_sluice_obeys_a_command_and_reports_while_it_moves(fleet: Fleet, listener: Listener) -> None:
+    listener.client.subscribe("gridwarden/+/+/reply", qos=1)
+    code = CODES["river_sluice"]
+    time.sleep(0.2)
+    began_m = fleet.devices[code].fields["gate_opening_m"]
+    command = command_to(listener, code, 1, "set_gate_opening", opening_m=began_m + 0.2)
+    assert wait_for(lambda: (command["id"], "done") in replies(listener, code), 30)
+    assert (command["id"], "accepted") in replies(listener, code)
+    assert wait_for(
+        lambda: listener.telemetry(code)[-1]["gate_opening_m"] == pytest.approx(began_m + 0.2, abs=0.01), 30
+    )
+    seen = {body["gate_opening_m"] for body in listener.telemetry(code)}
+    assert len(seen) >= 3, "it was seen on its way"
+
+
+def test_answers_that_are_lost_are_repeated(fleet: Fleet, listener: Listener) -> None:
+    listener.client.subscribe("gridwarden/+/+/reply", qos=1)
+    code = CODES["parking_gate"]
+    time.sleep(0.2)
+    fleet.lose_replies(code)
+    command = command_to(listener, code, 1, "hold_open")
+    assert wait_for(lambda: fleet.devices[code].fields["barrier"] == "open", 30)
+    assert replies(listener, code) == []
+    fleet.lose_replies(code, lost=False)
+    assert wait_for(lambda: (command["id"], "done") in replies(listener, code), 30)

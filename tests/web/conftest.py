@@ -37,6 +37,7 @@ class Demo:
     base_url: str
     control_port: int
     visitor: dict[str, str]
+    folder: Path
 
     @property
     def operator_link(self) -> str:
@@ -58,6 +59,20 @@ class Demo:
         request = urllib.request.Request(f"http://127.0.0.1:{self.control_port}/act/{button}", method="POST", data=b"")
         with urllib.request.urlopen(request, timeout=10) as answer:
             return dict(json.load(answer))
+
+    def add_person(self, name: str, *roles: str) -> str:
+        """A person as an administrator adds them; their one-time link for the wall."""
+        command = ["-c", "from gridwarden.cli import main; main()", "user", "add", name, "--display", name]
+        for role in roles:
+            command += ["--role", role]
+        env = {
+            **os.environ,
+            "GRIDWARDEN_DATA_DIR": str(self.folder / "demo" / "data"),
+            "GRIDWARDEN_CONFIG": str(self.folder / "none.toml"),
+            "PYTHONPATH": str(ROOT),
+        }
+        said = subprocess.run([sys.executable, *command], cwd=ROOT, env=env, check=True, capture_output=True, text=True)
+        return f"{self.base_url}/login?seat=wall#{said.stdout.rsplit('#', 1)[1].strip()}"
 
 
 @pytest.fixture(scope="session")
@@ -92,7 +107,7 @@ def demo() -> Iterator[Demo]:
         assert process.poll() is None, log.read_text()
         visitor = json.loads((folder / "demo" / "visitor.json").read_text())
         access = json.loads((folder / "demo" / "access.json").read_text())
-        yield Demo(f"http://127.0.0.1:{port}", access["control_port"], visitor)
+        yield Demo(f"http://127.0.0.1:{port}", access["control_port"], visitor, folder)
     finally:
         process.terminate()
         process.wait(40)

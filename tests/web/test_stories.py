@@ -1,33 +1,17 @@
 """What people do with wall and phone, told against the running demo in real Chromium."""
 
-import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image, ImageDraw
-from playwright.sync_api import Browser, BrowserContext, Page, StorageState, expect
+from playwright.sync_api import Browser, StorageState, expect
 
 from tests.web.conftest import Demo
+from tests.web.visit import PHONE_SIZE, UNTRANSLATED, WALL_SIZE, Visit, count_colours, prefer, sign_in
 
 pytestmark = [pytest.mark.web, pytest.mark.slow]
-
-UNTRANSLATED = re.compile(
-    r"\b(?:action|chip|event|link|needs|panel|phone|problem|queue|reason|state|verdict)\.[a-z_]+\b"
-)
-WALL_SIZE, PHONE_SIZE = (1920, 1080), (390, 844)
-
-
-def sign_in(chromium: Browser, link: str) -> StorageState:
-    """Use a one-time link up; the session it gives serves every test."""
-    context = chromium.new_context()
-    page = context.new_page()
-    page.goto(link)
-    page.wait_for_url(re.compile(r"/(wall|phone)$"))
-    state = context.storage_state()
-    context.close()
-    return state
 
 
 @pytest.fixture(scope="module")
@@ -42,38 +26,11 @@ def worker(chromium: Browser, worker_link: str) -> StorageState:
     return sign_in(chromium, worker_link)
 
 
-class Visit:
-    """A page with what the browser complained about."""
-
-    def __init__(self, context: BrowserContext, address: str) -> None:
-        self.context = context
-        self.page: Page = context.new_page()
-        self.complaints: list[str] = []
-        self.was_cut = False
-        self.page.on("console", lambda message: self._note(message.text) if message.type == "error" else None)
-        self.page.on("pageerror", lambda error: self._note(str(error)))
-        self.page.goto(address)
-
-    def _note(self, text: str) -> None:
-        # A connection that the test itself cuts is no fault of the page.
-        if not (self.was_cut and ("net::ERR_" in text or "WebSocket" in text)):
-            self.complaints.append(text)
-
-    def cut(self) -> None:
-        """Take the network away."""
-        self.was_cut = True
-        self.context.set_offline(True)
-
-    def mend(self) -> None:
-        """Give it back."""
-        self.context.set_offline(False)
-
-
 def open_wall(
     chromium: Browser, demo: Demo, state: StorageState, language: str = "zh-CN", theme: str = "dark"
 ) -> Visit:
     context = chromium.new_context(storage_state=state, viewport={"width": WALL_SIZE[0], "height": WALL_SIZE[1]})
-    _prefer(context, language, theme)
+    prefer(context, language, theme)
     visit = Visit(context, f"{demo.base_url}/wall")
     expect(visit.page.locator(".link.live")).to_be_visible(timeout=20_000)
     return visit
@@ -90,7 +47,7 @@ def open_phone(
         permissions=["geolocation"],
         geolocation=_some_place(context_of=chromium, demo=demo, state=state),
     )
-    _prefer(context, language, theme)
+    prefer(context, language, theme)
     visit = Visit(context, f"{demo.base_url}/phone")
     expect(visit.page.get_by_text("已连接" if language == "zh-CN" else "Connected")).to_be_visible(timeout=20_000)
     return visit
@@ -103,13 +60,6 @@ def _some_place(context_of: Browser, demo: Demo, state: StorageState) -> dict[st
     device = next(one for one in answer.json() if one["kind"] == "parking_gate")
     context.close()
     return {"longitude": device["lon"], "latitude": device["lat"], "accuracy": 6.0}
-
-
-def _prefer(context: BrowserContext, language: str, theme: str) -> None:
-    context.add_init_script(
-        f"localStorage.setItem('gridwarden.language', localStorage.getItem('gridwarden.language') ?? '{language}');"
-        f"localStorage.setItem('gridwarden.theme', localStorage.getItem('gridwarden.theme') ?? '{theme}')"
-    )
 
 
 @pytest.fixture
@@ -140,12 +90,6 @@ def photograph(tmp_path_factory: pytest.TempPathFactory) -> Path:
         draw.line((0, step, 3000, step + 300), fill=(90 + step // 20, 110, 90), width=8)
     image.save(path)
     return path
-
-
-def count_colours(picture: bytes) -> int:
-    """Distinct colours of a screenshot, coarse enough that edges of letters do not count."""
-    image = Image.open(io.BytesIO(picture)).convert("RGB").quantize(64, method=Image.Quantize.MEDIANCUT)
-    return sum(1 for count, _ in image.getcolors() or [] if count > 60)
 
 
 def test_a_report_from_the_street_is_handled_and_closed_after_the_check(

@@ -1,0 +1,1 @@
+"""Types of alarm rule that are made of data: one file, one TYPE."""

@@ -1,0 +1,8 @@
+"""scripts/drill reconnect: see tests/drills/reliability.py."""
+
+import sys
+
+from tests.drills.reliability import main
+
+if __name__ == "__main__":
+    sys.exit(main("reconnect"))
