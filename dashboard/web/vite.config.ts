@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import vue from '@vitejs/plugin-vue'
 import { defineConfig } from 'vite'
@@ -18,9 +19,14 @@ export default defineConfig({
       injectRegister: null, // the phone page registers it itself, for its own scope only
       manifest: false, // public/phone.webmanifest, linked by the phone page only
       injectManifest: {
-        // What the phone page needs without a network: not the wall, not the map engine, not the fonts.
         globPatterns: ['phone.html', 'phone.webmanifest', 'icons/*.png', 'assets/*.{js,css}'],
-        globIgnores: ['assets/wall-*', 'assets/engine-*', 'assets/map-*', 'assets/login-*', 'assets/maplibre*'],
+        // What the phone page needs without a network, and nothing of the other pages: what its own file names.
+        manifestTransforms: [
+          (entries) => {
+            const page = readFileSync(here('./dist/phone.html'), 'utf8')
+            return { manifest: entries.filter((one) => !one.url.startsWith('assets/') || page.includes(one.url)) }
+          },
+        ],
       },
     }),
   ],
@@ -30,9 +36,24 @@ export default defineConfig({
     chunkSizeWarningLimit: 1300,
     modulePreload: { polyfill: false },
     rolldownOptions: {
-      input: { login: here('./index.html'), wall: here('./wall.html'), phone: here('./phone.html') },
+      input: {
+        login: here('./index.html'),
+        wall: here('./wall.html'),
+        phone: here('./phone.html'),
+        engineer: here('./engineer.html'),
+        scan: here('./scan.html'),
+      },
       output: {
-        codeSplitting: { groups: [{ name: 'vue', test: /node_modules[\\/](@vue|vue)[\\/]/ }, { name: 'map', test: /node_modules[\\/](maplibre-gl|@maplibre|@mapbox)/ }] },
+        codeSplitting: {
+          includeDependenciesRecursively: false,
+          groups: [
+            { name: 'vue', test: /node_modules[\\/](@vue|vue)[\\/]/ },
+            { name: 'map', test: /node_modules[\\/](maplibre-gl|@maplibre|@mapbox)/ },
+            { name: 'chart', test: /node_modules[\\/](echarts|zrender|tslib)|src[\\/]chart[\\/](engine|option|curve|CurveChart)/ },
+            // What the wall and the engineers' page share; the phone never loads it.
+            { name: 'things', test: /src[\\/](command|water|parking|form)[\\/]/ },
+          ],
+        },
       },
     },
   },

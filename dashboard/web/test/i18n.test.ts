@@ -1,17 +1,21 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { en } from '@/i18n/en'
+import { en as enBase } from '@/i18n/en'
 import { fill, language, t, tx } from '@/i18n'
-import { zh } from '@/i18n/zh'
+import { zh as zhBase } from '@/i18n/zh'
+import { enEngineer } from '@/engineer/words/en'
+import { zhEngineer } from '@/engineer/words/zh'
 
+const zh = { ...zhBase, ...zhEngineer }
+const en = { ...enBase, ...enEngineer }
 const SOURCE = join(__dirname, '..', 'src')
 const PROJECT = join(__dirname, '..', '..', '..')
 const keys = Object.keys(zh) as (keyof typeof zh)[]
 
 function readTree(folder: string): string {
   return readdirSync(folder, { withFileTypes: true })
-    .filter((entry) => !(entry.isDirectory() && entry.name === 'i18n'))
+    .filter((entry) => !(entry.isDirectory() && ['i18n', 'words'].includes(entry.name)))
     .map((entry) => {
       const path = join(folder, entry.name)
       if (entry.isDirectory()) return readTree(path)
@@ -52,6 +56,10 @@ describe('both languages', () => {
   })
 })
 
+it('the engineers\' words repeat none of the others', () => {
+  expect(Object.keys(zhEngineer).filter((key) => key in zhBase)).toEqual([])
+})
+
 describe('the keys that the pages use', () => {
   const source = readTree(SOURCE)
 
@@ -86,6 +94,16 @@ describe('codes of the server', () => {
     ['dispatch/model.py', 'OperatorNeed', 'needs'],
     ['vision/health.py', 'Blindness', 'said'],
     ['vision/check.py', 'CheckDoubt', 'said'],
+    ['devices/command_model.py', 'CommandState', 'command_state'],
+    ['devices/command_model.py', 'OutcomeCode', 'outcome'],
+    ['devices/rulebook.py', 'Mode', 'rule_mode'],
+    ['devices/homes.py', 'ConsentState', 'consent'],
+    ['devices/homes.py', 'ContactRole', 'contact_role'],
+    ['devices/parking/session.py', 'SessionState', 'parking_state'],
+    ['devices/parking/statement.py', 'StatementState', 'parking_state'],
+    ['devices/water.py', 'WaterClass', 'water_class'],
+    ['ingest/mapping.py', 'Code', 'mapping_problem'],
+    ['ingest/decode.py', 'Reason', 'dead_letter'],
   ])('%s %s have words', (file, name, family) => {
     const codes = serverEnum(file, name)
     expect(codes.length).toBeGreaterThan(2)
@@ -97,6 +115,23 @@ describe('codes of the server', () => {
     const codes = [...text.matchAll(/^ {4}"(\w+)": 4\d\d,/gm)].map((match) => match[1] as string)
     expect(codes.length).toBeGreaterThan(10)
     expect(codes.filter((code) => !(`problem.${code}` in zh))).toEqual([])
+  })
+
+  it('interlocks have words', () => {
+    const files = ['devices/interlock.py', 'devices/kinds/river_sluice.py', 'devices/kinds/parking_gate.py', 'devices/kinds/siren.py']
+    const text = files.map((file) => readFileSync(join(PROJECT, file), 'utf8')).join('\n')
+    const codes = [...text.matchAll(/Interlock\(\s*code="(\w+)"/g)].map((match) => match[1] as string)
+    expect(codes.length).toBeGreaterThan(8)
+    expect(codes.filter((code) => !(`interlock.${code}` in zh))).toEqual([])
+  })
+
+  it('refusals of the routes about devices have words', () => {
+    const folder = join(PROJECT, 'dashboard')
+    const asked = ['registry', 'registration', 'rules', 'commands', 'parking', 'home', 'mappings', 'dead_letter', 'readings', 'console_api']
+    const text = asked.map((name) => readFileSync(join(folder, `${name}.py`), 'utf8')).join('\n')
+    const codes = [...text.matchAll(/Problem\(\s*4\d\d,\s*"(\w+)"/g)].map((match) => match[1] as string)
+    expect(codes.length).toBeGreaterThan(10)
+    expect([...new Set(codes)].filter((code) => !(`problem.${code}` in zh))).toEqual([])
   })
 
   it('kinds, rules and metrics of devices have words', () => {

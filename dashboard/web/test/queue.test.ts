@@ -60,3 +60,15 @@ describe('a flood', () => {
     expect(alarmLoad([old, plain, urgent], NOW)).toBe(2)
   })
 })
+
+describe('a flood', () => {
+  it('is grouped by the cause that the server names, the rest by category, and nothing is left out', () => {
+    const all = Array.from({ length: 40 }, () => buildIncident())
+    const entries = orderQueue(all, 'all', '', NOW)
+    const behind = all.slice(0, 25).map((one) => one.id)
+    const groups = groupEntries(entries, [{ by: 'gateway', key: 'GW-1', title: '网关 GW-1', count: 25, incident_ids: behind }])
+    const named = groups.find((group) => group.title === '网关 GW-1')
+    expect(named?.entries).toHaveLength(25)
+    expect(groups.flatMap((group) => group.entries)).toHaveLength(40)
+  })
+})

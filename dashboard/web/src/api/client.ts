@@ -81,6 +81,14 @@ export class Client {
     return this.request<T>('PATCH', path, { body })
   }
 
+  put<T>(path: string, body: unknown): Promise<T> {
+    return this.request<T>('PUT', path, { body })
+  }
+
+  delete<T>(path: string): Promise<T> {
+    return this.request<T>('DELETE', path)
+  }
+
   /** Address of a picture for an <img>, which cannot send a header. */
   pictureUrl(path: string, query: Record<string, string | number> = {}): string {
     const search = new URLSearchParams({ seat: this.seat })
@@ -92,12 +100,16 @@ export class Client {
     return this.pictureUrl(`/evidence/${id}`, width ? { w: width } : {})
   }
 
-  liveUrl(since: number | null): string {
-    const address = new URL(BASE + '/live', location.href)
+  socketUrl(path: string, query: Record<string, string> = {}): string {
+    const address = new URL(BASE + path, location.href)
     address.protocol = address.protocol === 'https:' ? 'wss:' : 'ws:'
     address.searchParams.set('seat', this.seat)
-    if (since !== null) address.searchParams.set('since', String(since))
+    for (const [name, value] of Object.entries(query)) address.searchParams.set(name, value)
     return address.href
+  }
+
+  liveUrl(since: number | null): string {
+    return this.socketUrl('/live', since === null ? {} : { since: String(since) })
   }
 }
 

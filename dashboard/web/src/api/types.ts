@@ -3,6 +3,7 @@
  * what the socket says is written here after docs/architecture.md. Instants are ISO-8601 in UTC.
  */
 import type { components } from './generated'
+import type { Command, DeviceExtras } from './things'
 
 type Schemas = components['schemas']
 
@@ -27,7 +28,7 @@ export type Candidate = Schemas['CandidateOut']
 
 export type Metric = Schemas['MetricView']
 export type DeviceStatus = 'ok' | 'alarm' | 'fault' | 'offline' | 'unknown'
-export type Device = Omit<Schemas['DeviceView'], 'status'> & { status: DeviceStatus }
+export type Device = Omit<Schemas['DeviceView'], 'status' | keyof DeviceExtras> & DeviceExtras & { status: DeviceStatus }
 export type Readings = Schemas['Readings']
 export type Staff = Schemas['StaffView']
 export type Me = Schemas['Me']
@@ -44,6 +45,7 @@ export type Change =
   | { kind: 'incident'; id: string; data: Incident | null }
   | { kind: 'device' | 'camera'; id: string; data: Device | null }
   | { kind: 'user'; id: string; data: Staff | null }
+  | { kind: 'command'; id: string; data: Command | null }
 
 /** What the server says on the socket. */
 export type LiveMessage =
@@ -54,6 +56,7 @@ export type LiveMessage =
       incidents: Incident[]
       devices: Device[]
       staff: Staff[]
+      commands?: Command[]
       summary: Summary
     }
   | { type: 'delta'; seq: number; changes: Change[] }

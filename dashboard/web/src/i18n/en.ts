@@ -1,9 +1,11 @@
 /** English, complete: a key that is missing here does not compile. */
 import type { zh } from './zh'
 import { enCodes } from './en-codes'
+import { enThings } from './en-things'
 
 export const en: Record<keyof typeof zh, string> = {
   ...enCodes,
+  ...enThings,
   'app.name': 'Gridwarden',
   'app.purpose': 'Urban governance: found, dispatched, handled, checked',
   'app.wall_title': 'Gridwarden · wall',
@@ -150,7 +152,6 @@ export const en: Record<keyof typeof zh, string> = {
   'camera.larger': 'Larger',
   'camera.smaller': 'Smaller',
   'chart.loading': 'Reading…',
-  'chart.empty': 'Too few readings in the last 24 hours.',
 
   'toast.undo': 'Undo',
   'toast.done': '{action} · {number}',

@@ -1,13 +1,20 @@
 import { ref } from 'vue'
+import type { zhEngineer } from '@/engineer/words/zh'
 import { en } from './en'
 import { zh } from './zh'
 
 export const LANGUAGES = ['zh-CN', 'en'] as const
 export type Language = (typeof LANGUAGES)[number]
-export type Key = keyof typeof zh
+/** The engineers' words are loaded by their page alone (`addTexts`); only their names are known here. */
+export type Key = keyof typeof zh | keyof typeof zhEngineer
 
 const STORED_AS = 'gridwarden.language'
-const TEXTS: Record<Language, Record<Key, string>> = { 'zh-CN': zh, en }
+const TEXTS: Record<Language, Record<string, string>> = { 'zh-CN': { ...zh }, en: { ...en } }
+
+/** Words of a page that the others need not load. */
+export function addTexts(more: Record<Language, Record<string, string>>): void {
+  for (const one of LANGUAGES) Object.assign(TEXTS[one], more[one])
+}
 
 function readStored(): Language | null {
   try {
@@ -45,19 +52,24 @@ export function fill(text: string, params: Record<string, unknown>): string {
 }
 
 export function t(key: Key, params: Record<string, unknown> = {}): string {
-  return fill(TEXTS[language.value][key], params)
+  return fill(TEXTS[language.value][key] ?? key, params)
 }
 
 /** Text of a stable code of a family such as `state`; a code that is not known yet is shown as plain words. */
 export function tx(family: string, code: string | null | undefined, params: Record<string, unknown> = {}): string {
   if (!code) return ''
-  const key = `${family}.${code}` as Key
-  const text = TEXTS[language.value][key]
+  const text = TEXTS[language.value][`${family}.${code}`]
   return text === undefined ? code.replaceAll('_', ' ') : fill(text, params)
 }
 
 export function hasText(family: string, code: string): boolean {
   return `${family}.${code}` in TEXTS[language.value]
+}
+
+/** Every code of a family that has a text. */
+export function codesOf(family: string): string[] {
+  const start = `${family}.`
+  return Object.keys(TEXTS[language.value]).filter((key) => key.startsWith(start)).map((key) => key.slice(start.length))
 }
 
 export function pick(names: { zh: string; en: string }): string {

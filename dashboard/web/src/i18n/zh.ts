@@ -1,8 +1,10 @@
 /** Chinese, the first language. Families such as `state.` are looked up by the stable codes of the API. */
 import { zhCodes } from './zh-codes'
+import { zhThings } from './zh-things'
 
 export const zh = {
   ...zhCodes,
+  ...zhThings,
   'app.name': '网格卫士',
   'app.purpose': '城市治理指挥：发现、派遣、处置、核查',
   'app.wall_title': '网格卫士 · 指挥墙',
@@ -149,7 +151,6 @@ export const zh = {
   'camera.larger': '放大',
   'camera.smaller': '缩小',
   'chart.loading': '正在读取读数…',
-  'chart.empty': '最近 24 小时没有足够的读数。',
 
   'toast.undo': '撤销',
   'toast.done': '{action} · {number}',

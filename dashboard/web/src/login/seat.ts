@@ -15,3 +15,9 @@ export function readSeat(search: string, widthPx: number): Seat {
   if (named === 'wall' || named === 'phone') return named
   return widthPx < 700 ? 'phone' : 'wall'
 }
+
+/** Where to go after the log-in: only to a page of ours about devices, whatever the address says. */
+export function readNext(search: string): string | null {
+  const next = new URLSearchParams(search).get('next') ?? ''
+  return /^\/devices?(\/[\w.@:-]+)*\/?(\?[^#]*)?$/.test(next) ? next : null
+}

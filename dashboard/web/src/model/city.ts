@@ -1,4 +1,5 @@
 import { shallowReactive, triggerRef, shallowRef, type ShallowRef } from 'vue'
+import type { Command } from '@/api/things'
 import type { Device, Incident, LiveMessage, Staff, Summary } from '@/api/types'
 
 /** What the page knows of the city. The maps are replaced in place; `*Version` says that they changed. */
@@ -6,6 +7,8 @@ export interface City {
   incidents: ShallowRef<Map<string, Incident>>
   devices: ShallowRef<Map<string, Device>>
   staff: ShallowRef<Map<string, Staff>>
+  /** What the socket said of commands since the page was opened. */
+  commands: ShallowRef<Map<string, Command>>
   facts: { summary: Summary | null; degradedSince: string | null; loaded: boolean; clockOffsetMs: number }
 }
 
@@ -14,11 +17,12 @@ export function createCity(): City {
     incidents: shallowRef(new Map<string, Incident>()),
     devices: shallowRef(new Map<string, Device>()),
     staff: shallowRef(new Map<string, Staff>()),
+    commands: shallowRef(new Map<string, Command>()),
     facts: shallowReactive({ summary: null, degradedSince: null, loaded: false, clockOffsetMs: 0 }),
   }
 }
 
-export type Changed = { incidents: Set<string>; devices: boolean; staff: boolean; snapshot: boolean }
+export type Changed = { incidents: Set<string>; devices: boolean; staff: boolean; commands: boolean; snapshot: boolean }
 
 function merge<T extends { id: string }>(known: Map<string, T>, parts: (Partial<T> & { id: string })[]): boolean {
   let changed = false
@@ -45,11 +49,12 @@ function putIncident(known: Map<string, Incident>, id: string, data: Incident | 
 
 /** Takes a burst of messages in order; watchers run once. `nowMs` is this machine's clock. */
 export function applyMessages(city: City, messages: LiveMessage[], nowMs: number): Changed {
-  const changed: Changed = { incidents: new Set(), devices: false, staff: false, snapshot: false }
+  const changed: Changed = { incidents: new Set(), devices: false, staff: false, commands: false, snapshot: false }
   for (const message of messages) applyOne(city, message, nowMs, changed)
   if (changed.incidents.size || changed.snapshot) triggerRef(city.incidents)
   if (changed.devices) triggerRef(city.devices)
   if (changed.staff) triggerRef(city.staff)
+  if (changed.commands) triggerRef(city.commands)
   return changed
 }
 
@@ -60,11 +65,12 @@ function applyOne(city: City, message: LiveMessage, nowMs: number, changed: Chan
       city.incidents.value = new Map(message.incidents.map((one) => [one.id, one]))
       city.devices.value = new Map(message.devices.map((one) => [one.id, one]))
       city.staff.value = new Map(message.staff.map((one) => [one.id, one]))
+      city.commands.value = new Map((message.commands ?? []).map((one) => [one.id, one]))
       facts.summary = message.summary
       facts.degradedSince = null
       facts.loaded = true
       facts.clockOffsetMs = Date.parse(message.server_at) - nowMs
-      changed.snapshot = changed.devices = changed.staff = true
+      changed.snapshot = changed.devices = changed.staff = changed.commands = true
       return
     case 'delta':
       for (const change of message.changes) {
@@ -75,6 +81,9 @@ function applyOne(city: City, message: LiveMessage, nowMs: number, changed: Chan
         } else if (change.kind === 'user') {
           put(city.staff.value, change.id, change.data)
           changed.staff = true
+        } else if (change.kind === 'command') {
+          put(city.commands.value, change.id, change.data)
+          changed.commands = true
         } else if (change.kind === 'device' || change.kind === 'camera') {
           put(city.devices.value, change.id, change.data)
           changed.devices = true

@@ -1,3 +1,4 @@
+import type { FloodGroup } from '@/api/things'
 import type { Incident } from '@/api/types'
 import { isOpen, lightAt, needsAcknowledgement, SIGN_RANK, signOf, type Sign } from './light'
 
@@ -15,6 +16,8 @@ export interface Entry {
 
 export interface Group {
   key: string
+  /** What the server calls it in a flood; null: by category and community. */
+  title: string | null
   sign: Sign
   entries: Entry[]
 }
@@ -104,12 +107,20 @@ export function countChips(incidents: Iterable<Incident>, nowMs: number): Record
   return counts
 }
 
-/** Groups keep the order of their first entry, so the most pressing group is on top; the sign is the worst inside. */
-export function groupEntries(entries: Entry[]): Group[] {
+/**
+ * Groups keep the order of their first entry, so the most pressing group is on top; the sign is the worst inside.
+ *
+ * In a flood the server names groups with a common cause (a gateway, a cell); the others go by category and community.
+ * No entry is left out.
+ */
+export function groupEntries(entries: Entry[], flood: FloodGroup[] = []): Group[] {
+  const named = new Map<string, FloodGroup>()
+  for (const one of flood) for (const id of one.incident_ids) if (!named.has(id)) named.set(id, one)
   const groups = new Map<string, Group>()
   for (const entry of entries) {
-    const key = `${entry.incident.category.id}|${entry.incident.area.community ?? ''}`
-    const group = groups.get(key) ?? { key, sign: entry.sign, entries: [] }
+    const cause = named.get(entry.incident.id)
+    const key = cause ? `${cause.by}|${cause.key}` : `${entry.incident.category.id}|${entry.incident.area.community ?? ''}`
+    const group = groups.get(key) ?? { key, title: cause?.title ?? null, sign: entry.sign, entries: [] }
     group.entries.push(entry)
     if (SIGN_RANK[entry.sign] > SIGN_RANK[group.sign]) group.sign = entry.sign
     groups.set(key, group)

@@ -5,7 +5,7 @@ import type { ActionName, IncidentDetail, OfferedAction, Verdict } from '@/api/t
 import { t, tx } from '@/i18n'
 import { needsAcknowledgement } from '@/model/light'
 import { city, client, detail, explain, reloadDetail, selected, selectedId, takeDetail } from './desk'
-import { showToast } from './toasts'
+import { showToast } from '@/ui/toasts'
 
 export interface ActionInputs {
   reason?: string

@@ -3,12 +3,13 @@ import { computed, ref, shallowRef, watch } from 'vue'
 import { Client, Problem } from '@/api/client'
 import { LiveSocket, type Link } from '@/api/live'
 import type { Incident, IncidentDetail, LiveMessage, MapSummary, Me } from '@/api/types'
-import { followPerson, t, tx } from '@/i18n'
+import { followPerson, t } from '@/i18n'
 import { applyMessages, createCity, type Changed } from '@/model/city'
 import { setTimeZone } from '@/model/clock'
 import { isOpen, needsAcknowledgement } from '@/model/light'
 import { play } from './sounds'
-import { showToast } from './toasts'
+import { explain } from '@/ui/loading'
+import { showToast } from '@/ui/toasts'
 
 export const client = new Client('wall')
 export const city = createCity()
@@ -35,10 +36,7 @@ export const selected = computed<Incident | null>(() => {
 
 export const placeName = computed(() => mapSummary.value?.district?.name ?? me.value?.city ?? '')
 
-export function explain(problem: unknown): string {
-  if (problem instanceof Problem) return tx('problem', problem.code, problem.params)
-  return t('problem.unexpected')
-}
+export { explain }
 
 export function leaveForLogin(): void {
   location.assign('/login?seat=wall')

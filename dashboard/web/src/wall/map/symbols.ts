@@ -15,9 +15,14 @@ const GLYPHS: Record<string, string> = {
   door_sensor: 'M7 4.5h10v15H7z M14 12v1.4 M4.5 19.5h15',
   river_sluice: 'M5 5h14 M7 5v8 M17 5v8 M7 9h10 M4 16c2-1.6 3.3-1.6 5.3 0s3.4 1.6 5.4 0 3.3-1.6 5.3 0 M4 19.500c2-1.6 3.3-1.6 5.3 0s3.4 1.6 5.4 0 3.3-1.6 5.3 0',
   parking_gate: 'M5 19V9h3.500v10z M8.5 11.5 20 6.5 M13 9.500v2 M17 7.800v2 M4 19h6',
+  access_door: 'M6 4.5h9v15H6z M12.5 12v1.2 M4 19.5h16 M18 9.5v4 M16.8 9.5a1.7 1.7 0 1 1 2.4 0',
+  water_meter: 'M12 5a7 7 0 1 1 0 14a7 7 0 1 1 0-14 M2.5 12H5 M19 12h2.5 M12 8.5c-1.7 2.100-2.400 3.100-2.400 4.200a2.400 2.400 0 0 0 4.800 0c0-1.100-.7-2.100-2.400-4.200',
+  siren: 'M5 10v4h3l5 4V6L8 10z M16 9c1.200 1.800 1.200 4.200 0 6 M18.5 6.500c2.600 3.300 2.600 7.700 0 11',
+  gateway: 'M4 13.5h16v5.5H4z M7.5 16.300h.1 M12 13.5V8 M8.5 8.5a5 5 0 0 1 7 0 M5.800 5.800a8.800 8.800 0 0 1 12.400 0',
   other: 'M9 9h6v6H9z',
 }
 export const DEVICE_KINDS = Object.keys(GLYPHS)
+export const glyphOf = (kind: string): string => GLYPHS[kind] ?? GLYPHS.other!
 
 type Painter = (context: CanvasRenderingContext2D) => void
 
@@ -91,7 +96,7 @@ export function drawDevice(kind: string, look: DeviceLook, colours: Colours): HT
     context.lineWidth = 2.3
     context.strokeStyle = quiet ? colours.text : look === 'offline' ? colours.stale : edge
     if (look === 'ok') context.globalAlpha = 0.8
-    context.stroke(new Path2D(GLYPHS[kind] ?? GLYPHS.other))
+    context.stroke(new Path2D(glyphOf(kind)))
     if (look !== 'fault') return
     context.resetTransform()
     context.scale(PIXEL_RATIO, PIXEL_RATIO)
