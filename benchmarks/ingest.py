@@ -1,43 +1,50 @@
 """`gridwarden bench ingest`: messages a second from the broker into the database, on a throw-away installation.
 
-Each run sends telemetry to the real Mosquitto while nobody listens, then measures how fast it is drained. Ours is the
-whole way (decode, rules, readings, states, acknowledgement after the commit). The peer stores the same rows and commits
-message by message. The ceiling only receives and acknowledges.
+Each run fills the real Mosquitto's queue with telemetry (three values each) while nobody listens, then measures how fast
+one process on one core drains it; PostgreSQL and Mosquitto have the other cores, with their ordinary durable settings. Ours
+is the whole way: decode, validate, cell, rules, readings, states, acknowledged after the commit. Against it:
+
+- mqtt.js + pg on Node, one message, one commit, one acknowledgement: the same guarantee;
+- mqtt.js + pg acknowledging at once and storing by the thousand: without the guarantee, and without rules or states;
+- paho-mqtt that only receives and acknowledges a thousand at a time;
+- binary COPY of the same readings, made up beforehand, and nothing else.
+
+Then two of our processes on a shared subscription against one, all cores free to all.
 """
 
+import contextlib
 import json
 import os
-import platform
 import shutil
-import signal
 import socket
 import statistics
 import subprocess
+import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import psycopg
-from paho.mqtt.client import Client, MQTTMessage
-from paho.mqtt.enums import CallbackAPIVersion
 
-from devices.store import DeviceRecord, add_device, read_devices
-from gridwarden.broker import device_login, platform_login, prepare_broker, wait_for_broker
-from gridwarden.postgres import prepare_postgres, wait_for_postgres
-from ingest.mqtt import Intake
-from kernel.clock import Clock
+from benchmarks._drain import find_filter
+from benchmarks._installation import Publisher, cores, describe_machine, environment, free_all_cores, installation
+from devices.store import DeviceRecord, add_device
+from gridwarden.broker import platform_login
+from ingest.binary import HEADER, TRAILER, write_reading_rows
+from ingest.mqtt import client_ids
+from ingest.wire import SUBACK, Reader, write_connect, write_subscribe, write_unsubscribe
 from kernel.db import Database, DbRole, conninfo
-from kernel.migration import migrate
-from kernel.settings import MqttSettings, Settings
+from kernel.settings import Settings
 
-DEVICES, MESSAGES, PEER_MESSAGES, RUNS = 500, 20_000, 3_000, 3
-_TIMEOUT_S = 600  # a measurement on a busy machine is slow, not wrong
-_CLIENT_ID = "gridwarden-ingest-0"
-_FILTER = "$share/gridwarden/gridwarden/+/+/telemetry"
+DEVICES, MESSAGES, SINGLE_MESSAGES, RUNS = 500, 60_000, 3_000, 3
+_TIMEOUT_S = 300.0
+_ROOT = Path(__file__).resolve().parent.parent
+_COPIED_AT_ONCE = 4000
 
 
 def measure() -> list[dict[str, Any]]:
@@ -45,157 +52,261 @@ def measure() -> list[dict[str, Any]]:
 
     Raises AssertionError when a message is missing afterwards.
     """
-    folder = Path(tempfile.mkdtemp(prefix="gw-bench-"))
-    settings = Settings(data_dir=folder, mqtt=MqttSettings(embedded="mosquitto", port=_free_port()))
-    server, broker = prepare_postgres(settings), prepare_broker(settings)
-    processes = [
-        subprocess.Popen(server.command, user=server.account, cwd="/", stderr=subprocess.DEVNULL),
-        subprocess.Popen(broker.command, stderr=subprocess.DEVNULL),
-    ]
+    with installation() as settings, _node_modules() as modules:
+        bench = _Bench(settings, modules)
+        rates = bench.run_on_one_core()
+        free_all_cores(settings)
+        return [*_compare(rates), _compare_two(bench.run_on_all_cores())]
+
+
+@dataclass
+class _Bench:
+    """An installation with devices, and the ways to drain its broker."""
+
+    settings: Settings
+    modules: Path | None
+    devices: list[UUID] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        with (
+            contextlib.closing(Database(self.settings, DbRole.WORKER)) as database,
+            database.transaction() as connection,
+        ):
+            now = datetime.now(UTC)
+            for number in range(DEVICES):
+                record = DeviceRecord(code=f"R{number}", kind="river_sluice", name="", lon=120.1, lat=30.2)
+                self.devices.append(add_device(connection, record, now).id)
+        self.publisher = Publisher(self.settings, "bench-field")
+
+    def run_on_one_core(self) -> dict[str, list[float]]:
+        """Messages a second of each way, run by run."""
+        ways: dict[str, Callable[[], float]] = {
+            "ours": lambda: self._drain("ours", MESSAGES),
+            "paho": lambda: self._drain("paho", MESSAGES),
+            "copy": self._copy,
+        }
+        if self.modules is not None:
+            ways["single"] = lambda: self._drain("single", SINGLE_MESSAGES)
+            ways["batched"] = lambda: self._drain("batched", MESSAGES)
+        self._keep_session(0)
+        rates: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(RUNS):
+            for name, way in ways.items():
+                self._empty()
+                rates[name].append(way())
+        return rates
+
+    def run_on_all_cores(self) -> dict[str, list[float]]:
+        """One and two of our processes on a shared subscription."""
+        rates: dict[str, list[float]] = {"one": [], "two": []}
+        for _ in range(RUNS):
+            for name, slots in (("one", [0]), ("two", [0, 1])):
+                self._empty()
+                self._keep_session(1, subscribed=1 in slots)
+                rates[name].append(self._drain_shared(slots))
+        return rates
+
+    def _drain(self, way: str, count: int) -> float:
+        self._fill(count)
+        command = [sys.executable, "-m", "benchmarks._drain", way, str(count)]
+        env = environment(self.settings)
+        if way in ("single", "batched"):
+            command, env = self._node(way, count)
+        done = subprocess.run(
+            command, env=env, cwd=_ROOT, capture_output=True, text=True, timeout=_TIMEOUT_S,
+            preexec_fn=lambda: os.sched_setaffinity(0, cores()[0]),
+        )  # fmt: skip
+        if done.returncode:
+            raise AssertionError(f"{way}: {done.stderr[-2000:]}")
+        if way != "paho":
+            self._check(count)
+        return float(count / json.loads(done.stdout.splitlines()[0])["took_s"])
+
+    def _node(self, way: str, count: int) -> tuple[list[str], dict[str, str]]:
+        user, password = platform_login(self.settings)
+        with psycopg.connect(conninfo(self.settings, DbRole.WORKER)) as connection:
+            info = connection.info
+            database = f"postgres://{info.user}:{info.password}@/{info.dbname}?host={info.host}"
+        asked = {
+            "way": way,
+            "count": count,
+            "url": f"mqtt://{self.settings.mqtt.host}:{self.settings.mqtt.port}",
+            "user": user,
+            "password": password,
+            "clientId": client_ids(self.settings, 0)[0],
+            "filter": find_filter(self.settings),
+            "database": database,
+        }
+        assert self.modules is not None
+        env = {**os.environ, "PEER_MODULES": str(self.modules)}
+        return [_find_node() or "node", str(_ROOT / "benchmarks" / "peer.mjs"), json.dumps(asked)], env
+
+    def _drain_shared(self, slots: list[int]) -> float:
+        self._fill(MESSAGES)
+        workers = [
+            subprocess.Popen(
+                [sys.executable, "-m", "benchmarks._drain", "shared", "0", str(slot)],
+                env=environment(self.settings), cwd=_ROOT, stdin=subprocess.PIPE, text=True, stdout=subprocess.PIPE,
+            )
+            for slot in slots
+        ]  # fmt: skip
+        try:
+            for worker in workers:
+                assert worker.stdout is not None and worker.stdout.readline() == "ready\n"
+            began = time.perf_counter()
+            for worker in workers:
+                assert worker.stdin is not None
+                worker.stdin.write("go\n")
+                worker.stdin.flush()
+            taken = [0] * len(workers)
+            while sum(taken) < MESSAGES:
+                for number, worker in enumerate(workers):
+                    assert worker.stdout is not None
+                    taken[number] = int(worker.stdout.readline())
+                if time.perf_counter() - began > _TIMEOUT_S:
+                    raise AssertionError(f"{taken} of {MESSAGES}")
+            took = time.perf_counter() - began
+        finally:
+            for worker in workers:
+                worker.communicate(timeout=30)
+        self._check(MESSAGES)
+        return MESSAGES / took
+
+    def _copy(self) -> float:
+        now = datetime.now(UTC)
+        values = {"level_m": 1.5, "flow_m3_s": 3.1, "ph": 7.2}
+        each = MESSAGES // DEVICES
+        rows = [row for device in self.devices for row in write_reading_rows(device, [(values, now, now)] * each)]
+        size = _COPIED_AT_ONCE * len(values)
+        parts = [HEADER + b"".join(rows[i : i + size]) + TRAILER for i in range(0, len(rows), size)]
+        with psycopg.connect(conninfo(self.settings, DbRole.WORKER)) as connection:
+            began = time.perf_counter()
+            for part in parts:
+                with connection.cursor().copy("COPY reading FROM STDIN (FORMAT BINARY)") as copy:
+                    copy.write(part)
+                connection.commit()
+            return each * DEVICES / (time.perf_counter() - began)
+
+    def _fill(self, count: int) -> None:
+        first_at, mark = datetime.now(UTC) - timedelta(milliseconds=count), time.monotonic_ns()
+        bodies = (
+            {
+                "v": 1,
+                "id": f"{mark}-{n}",
+                "seq": n,
+                "at": (first_at + timedelta(milliseconds=n)).isoformat(),
+                "level_m": 1.5,
+                "flow_m3_s": 3.1,
+                "ph": 7.2,
+            }
+            for n in range(count)
+        )
+        self.publisher.send(
+            [
+                (f"gridwarden/river_sluice/R{n % DEVICES}/telemetry", json.dumps(body).encode())
+                for n, body in enumerate(bodies)
+            ]
+        )
+
+    def _empty(self) -> None:
+        """The same start for all: empty tables, and no checkpoint that was owed by the run before."""
+        with psycopg.connect(conninfo(self.settings, DbRole.OWNER), autocommit=True) as connection:
+            connection.execute("TRUNCATE device_message, reading")
+            connection.execute("CHECKPOINT")
+
+    def _check(self, count: int) -> None:
+        with psycopg.connect(conninfo(self.settings, DbRole.OWNER)) as connection:
+            found = connection.execute(
+                "SELECT (SELECT count(*) FROM device_message), (SELECT count(*) FROM reading)"
+            ).fetchone()
+        if found != (count, 3 * count):
+            raise AssertionError(f"{found} of {count} messages with three readings each")
+
+    def _keep_session(self, slot: int, *, subscribed: bool = True) -> None:
+        """Have the broker keep messages for this slot, or stop it."""
+        user, password = platform_login(self.settings)
+        write = write_subscribe if subscribed else write_unsubscribe
+        with socket.create_connection((self.settings.mqtt.host, self.settings.mqtt.port), timeout=20) as connection:
+            connection.sendall(
+                write_connect(client_ids(self.settings, slot)[0], user, password, 0)
+                + write(1, [find_filter(self.settings)])
+            )
+            reader = Reader(65_536)
+            while not any(packet.type in (SUBACK, SUBACK + 2) for packet in reader.read(1)[1]):
+                reader.feed(connection.recv(65_536))
+
+
+@contextlib.contextmanager
+def _node_modules() -> Iterator[Path | None]:
+    """A temporary folder with mqtt.js and pg; None, said in words, where there is no Node or no registry."""
+    npm = shutil.which("npm")
+    folder = Path(tempfile.mkdtemp(prefix="gw-bench-node-"))
     try:
-        wait_for_postgres(settings)
-        wait_for_broker(settings)
-        migrate(settings, datetime.now(UTC))
-        return [_compare(settings)]
+        if npm is None or _find_node() is None:
+            print("no Node with npm here: the comparison with mqtt.js + pg is left out")
+            yield None
+            return
+        done = subprocess.run(
+            [npm, "install", "--prefix", str(folder), "mqtt@5", "pg@8", "--no-audit", "--no-fund"],
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            print("npm could not fetch mqtt.js and pg: the comparison with them is left out")
+        yield None if done.returncode else folder / "node_modules"
     finally:
-        processes[0].send_signal(signal.SIGINT)
-        processes[1].terminate()
-        for process in processes:
-            process.wait(20)
-        for path in (folder, server.cluster_dir.parent if server.account else folder, server.socket_dir):
-            shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _compare(settings: Settings) -> dict[str, Any]:
-    now = datetime.now(UTC)
-    database = Database(settings, DbRole.WORKER)
-    with database.transaction() as connection:
-        for number in range(DEVICES):
-            record = DeviceRecord(code=f"R{number}", kind="river_sluice", name="", lon=120.1, lat=30.2)
-            add_device(connection, record, now)
-    ways: dict[str, tuple[int, Callable[[int], float]]] = {
-        "ours": (MESSAGES, lambda count: _drain_ours(settings, database, count)),
-        "peer": (PEER_MESSAGES, lambda count: _drain_singly(settings, database, count)),
-        "ceiling": (MESSAGES, lambda count: _drain_nothing(settings, count)),
-    }
-    _drain_nothing(settings, 0)  # makes the session that keeps messages while nobody listens
-    rates: dict[str, list[float]] = {name: [] for name in ways}
-    for run in range(RUNS):
-        for name, (count, drain) in ways.items():
-            _send(settings, count, f"{name}{run}")
-            rates[name].append(count / drain(count))
-    database.close()
+def _find_node() -> str | None:
+    return shutil.which("node")
+
+
+def _compare(rates: dict[str, list[float]]) -> list[dict[str, Any]]:
     rate = {name: statistics.median(values) for name, values in rates.items()}
-    return {
-        "name": "ingest",
+    common = {
         "unit": "messages/s",
-        **{name: round(value) for name, value in rate.items()},
-        "peer_name": "the same rows, one transaction for each message",
-        "ceiling_name": "paho-mqtt receives and acknowledges, nothing else",
-        "ratio_peer": round(rate["ours"] / rate["peer"], 3),
-        "ratio_ceiling": round(rate["ours"] / rate["ceiling"], 3),
+        "ours": round(rate["ours"]),
         "runs": RUNS,
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
+        "machine": describe_machine(),
         "messages": MESSAGES,
         "devices": DEVICES,
+        "pinned": "one core for the measured process, the others for PostgreSQL and Mosquitto",
     }
+    ceilings = (
+        ("ingest", "single", "mqtt.js + pg, committed one by one", "paho", "paho-mqtt, batched acknowledgements only"),
+        ("ingest_batched", "batched", "mqtt.js + pg in batches, acknowledged before they are stored", "copy", "binary COPY of the same readings"),
+    )  # fmt: skip
+    return [
+        {
+            "name": name,
+            **common,
+            "peer": round(rate[peer]) if peer in rate else None,
+            "peer_name": peer_name,
+            "ceiling": round(rate[ceiling]),
+            "ceiling_name": ceiling_name,
+            "ratio_peer": round(rate["ours"] / rate[peer], 3) if peer in rate else None,
+            "ratio_ceiling": round(rate["ours"] / rate[ceiling], 3),
+            "all_runs": {
+                key: [round(value) for value in rates[key]] for key in ("ours", peer, ceiling) if key in rates
+            },
+        }
+        for name, peer, peer_name, ceiling, ceiling_name in ceilings
+    ]
 
 
-def _send(settings: Settings, count: int, mark: str) -> None:
-    """Telemetry of many devices into the broker, all acknowledged by it."""
-    done = threading.Event()
-    acknowledged = [0]
-    client = Client(CallbackAPIVersion.VERSION2)
-    client.username_pw_set(*device_login(settings))
-    client.max_queued_messages_set(0)
-    client.max_inflight_messages_set(2000)
-
-    def on_publish(*_: object) -> None:
-        acknowledged[0] += 1
-        if acknowledged[0] == count:
-            done.set()
-
-    client.on_publish = on_publish
-    client.connect(settings.mqtt.host, settings.mqtt.port)
-    client.loop_start()
-    at = datetime.now(UTC).isoformat()
-    for number in range(count):
-        body = {"v": 1, "id": f"{mark}-{number}", "seq": number, "at": at, "level_m": 1.5, "flow_m3_s": 3.1, "ph": 7.2}
-        client.publish(f"gridwarden/river_sluice/R{number % DEVICES}/telemetry", json.dumps(body), qos=1)
-    if not done.wait(_TIMEOUT_S):
-        raise AssertionError(f"the broker acknowledged {acknowledged[0]} of {count}")
-    client.disconnect()
-    client.loop_stop()
-
-
-def _drain_ours(settings: Settings, database: Database, count: int) -> float:
-    intake = Intake(settings, database, Clock())
-    began = time.perf_counter()
-    intake.start()
-    while intake.counts.taken < count:
-        time.sleep(0.005)
-        if time.perf_counter() - began > _TIMEOUT_S:
-            raise AssertionError(f"{intake.counts} of {count}")
-    took = time.perf_counter() - began
-    intake.stop()
-    return took
-
-
-def _drain_nothing(settings: Settings, count: int) -> float:
-    def acknowledge(client: Client, message: MQTTMessage) -> None:
-        client.ack(message.mid, message.qos)
-
-    return _drain(settings, count, acknowledge)
-
-
-def _drain_singly(settings: Settings, database: Database, count: int) -> float:
-    with database.transaction() as connection:
-        ids = {device.code: device.id for device in read_devices(connection)}
-    with psycopg.connect(conninfo(settings, DbRole.WORKER)) as one:
-
-        def store(client: Client, message: MQTTMessage) -> None:
-            now = datetime.now(UTC)
-            body = json.loads(message.payload)
-            device_id = ids[message.topic.split("/")[2]]
-            one.execute(
-                "INSERT INTO device_message VALUES (%s, %s, 'telemetry', %s) ON CONFLICT DO NOTHING",
-                (device_id, body["id"], now),
-            )
-            for metric in ("level_m", "flow_m3_s", "ph"):
-                one.execute("INSERT INTO reading VALUES (%s, %s, %s, %s, %s)",
-                            (device_id, metric, body[metric], body["at"], now))  # fmt: skip
-            one.commit()
-            client.ack(message.mid, message.qos)
-
-        return _drain(settings, count, store)
-
-
-def _drain(settings: Settings, count: int, take: Callable[[Client, MQTTMessage], None]) -> float:
-    taken, done, subscribed = [0], threading.Event(), threading.Event()
-    client = Client(CallbackAPIVersion.VERSION2, client_id=_CLIENT_ID, clean_session=False, manual_ack=True)
-    client.username_pw_set(*platform_login(settings))
-
-    def on_message(client: Client, userdata: object, message: MQTTMessage) -> None:
-        take(client, message)
-        taken[0] += 1
-        if taken[0] == count:
-            done.set()
-
-    client.on_message = on_message
-    client.on_connect = lambda client, *_: client.subscribe(_FILTER, 1)
-    client.on_subscribe = lambda *_: subscribed.set()
-    began = time.perf_counter()
-    client.connect(settings.mqtt.host, settings.mqtt.port)
-    client.loop_start()
-    if not (subscribed.wait(10) and (count == 0 or done.wait(_TIMEOUT_S))):
-        raise AssertionError(f"{taken[0]} of {count}")
-    took = time.perf_counter() - began
-    client.disconnect()
-    client.loop_stop()
-    return took
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _compare_two(rates: dict[str, list[float]]) -> dict[str, Any]:
+    one, two = statistics.median(rates["one"]), statistics.median(rates["two"])
+    return {
+        "name": "ingest_two_processes",
+        "unit": "messages/s",
+        "ours": round(two),
+        "peer": round(one),
+        "peer_name": "one process, all cores free to all",
+        "ceiling": round(2 * one),
+        "ceiling_name": "twice one",
+        "ratio_peer": round(two / one, 3),
+        "ratio_ceiling": round(two / one / 2, 3),
+        "runs": RUNS,
+        "machine": describe_machine(),
+        "all_runs": {name: [round(value) for value in values] for name, values in rates.items()},
+    }
