@@ -175,6 +175,28 @@ def take_sweep_turn(connection: Connection) -> bool:
     return connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (_SWEEP_LOCK,)).fetchone() == (True,)
 
 
+def note_slot(connection: Connection, slot: int, caught_up_at: datetime | None, now: datetime) -> None:
+    """Say how far this ingest process has caught up; None: it does not know."""
+    connection.execute(
+        "INSERT INTO ingest_slot (slot, caught_up_at, noted_at) VALUES (%s, %s, %s)"
+        " ON CONFLICT (slot) DO UPDATE SET caught_up_at = EXCLUDED.caught_up_at, noted_at = EXCLUDED.noted_at",
+        (slot, caught_up_at, now),
+    )
+
+
+def have_others_caught_up(connection: Connection, slot: int, since: datetime, noted_since: datetime) -> bool:
+    """Whether every other ingest process heard since `noted_since` has caught up to `since`.
+
+    One that died keeps its share of the messages at the broker: silence of its devices is not judged until it is back, or
+    given up for not having been heard since `noted_since`.
+    """
+    row = connection.execute(
+        "SELECT FROM ingest_slot WHERE slot <> %s AND noted_at >= %s AND (caught_up_at IS NULL OR caught_up_at < %s) LIMIT 1",
+        (slot, noted_since, since),
+    ).fetchone()
+    return row is None
+
+
 def read_watched(connection: Connection, after: UUID | None, limit: int) -> list[tuple[Device, DeviceState]]:
     """Enabled devices that were ever heard, with their states, not locked; by id, those behind `after`."""
     return _read_with_states(

@@ -10,3 +10,11 @@ ALTER TABLE device_state ADD COLUMN clock_offset_s double precision
 -- space, and taking a message in writes one index entry less.
 DROP INDEX device_message_received_at_idx;
 CREATE INDEX device_message_received ON device_message USING brin (received_at);
+
+-- How far each ingest process (by its slot) has caught up with what waits for it in the broker.
+CREATE TABLE ingest_slot (
+    slot int PRIMARY KEY,
+    caught_up_at timestamptz,        -- what came to the broker before is committed; null: not known yet
+    noted_at timestamptz NOT NULL
+);
+GRANT SELECT, INSERT, UPDATE, DELETE ON ingest_slot TO gw_worker;
