@@ -87,12 +87,21 @@ class Database:
 
     @contextmanager
     def transaction(self, scope: str = "") -> Iterator[Connection]:
-        """One transaction. `scope` is '*' or division-code prefixes with commas; it means nothing to a worker."""
+        """One transaction. `scope` is '*' or division-code prefixes with commas; it means nothing to a worker.
+
+        psycopg.Rollback raised inside leaves it without an error, and nothing of it stays.
+        """
         begin = sql.SQL("BEGIN; SELECT set_config('gw.scope', {}, true)").format(scope)
         with self._pool.connection() as connection:  # rolls back when something was raised
             connection.execute(begin)
-            yield connection
-            connection.commit()
+            try:
+                yield connection
+            except psycopg.Rollback as left:
+                if left.transaction is not None:  # meant for a block inside, which is over
+                    raise
+                connection.rollback()
+            else:
+                connection.commit()
 
     def close(self) -> None:
         """Close every connection."""

@@ -135,7 +135,7 @@ def disorder(system: System, size: Size, seed: int) -> Verdict:
         figures: dict[str, object] = {"poison messages": traffic.poisoned}
         _settle(field, figures)
         _wait_for_drain(system, field)
-        verdict = judge(system, field, traffic.alarmed, ahead=traffic.ahead)
+        verdict = judge(system, field, traffic.alarmed, ahead=traffic.ahead | traffic.unset)
         with closing(Database(system.settings, DbRole.WORKER)) as database, database.transaction("*") as connection:
             topics = [f"gridwarden/river_sluice/{code}/%" for code in traffic.rivers]
             row = connection.execute("SELECT count(*) FROM dead_letter WHERE topic LIKE ANY (%s)", (topics,)).fetchone()
@@ -144,7 +144,7 @@ def disorder(system: System, size: Size, seed: int) -> Verdict:
                 connection.execute(
                     "SELECT d.code, (s.clock ->> 'offset_s')::float FROM device_state s JOIN device d ON d.id = s.device_id"
                     " WHERE d.code = ANY (%s)",
-                    (sorted((traffic.ahead | traffic.behind) & set(traffic.rivers)),),
+                    (sorted(traffic.ahead | traffic.behind),),
                 ).fetchall()
             )
         refused = sum(one.refusal is not None for one in field.sent.values())
@@ -329,7 +329,7 @@ def _on_a_system(drill: Callable[[System], Verdict]) -> Verdict:
 
 FULL: dict[str, Callable[[], Verdict]] = {
     "ingest_kill": lambda: _on_a_system(
-        lambda s: kill_repeatedly(s, "ingest", Size(duration_s=200, rate_per_s=400, disturbances=20), 1)
+        lambda s: kill_repeatedly(s, "ingest", Size(duration_s=280, rate_per_s=300, disturbances=20), 1)
     ),
     "database_kill": lambda: _on_a_system(
         lambda s: kill_repeatedly(s, "postgres", Size(duration_s=120, rate_per_s=400, disturbances=8), 2)

@@ -63,6 +63,7 @@ class Traffic:
         tenth = len(self.rivers) // 10 if faults.skewed else 0
         self.ahead = set(self.rivers[:tenth])
         self.behind = set(self.rivers[tenth : 2 * tenth])
+        self.unset: set[str] = set()  # alarms whose clocks know nothing
         self._held: list[tuple[float, Sent]] = []
         self._gate_open: dict[str, bool] = {}
 
@@ -96,7 +97,7 @@ class Traffic:
             self.rng.random() < self.faults.impossible * 10
         ):  # without power for long: its clock begins anew, or ran ahead
             at = datetime.now(UTC).replace(year=self.rng.choice([1970, 2038]), day=1)
-            self.ahead.add(code)
+            self.unset.add(code)
         copies = 2 if self.rng.random() < max(0.1, self.faults.twice) else 1
         self.field.say(code, "smoke_alarm", "event", {"status": "alarm", "battery_pct": 90.0}, at=at, copies=copies)
 
