@@ -46,6 +46,7 @@ _QUEUED_BATCHES = 2
 _RETRY_FIRST_S, _RETRY_MOST_S = 0.2, 2.0
 _SWITCH_INTERVAL_S = 0.0005
 _MARK_S = 1.0
+_MARK_LOST_S = 60.0  # then another is sent; through an outage of a day they are 1440 small messages
 _FULL_STATES = ("53100", "58030")  # disk_full, io_error
 
 HAPPENED = (TopicKind.EVENT, TopicKind.STATE, TopicKind.REPLY)
@@ -198,7 +199,7 @@ class Lane:
             max_payload_bytes=settings.ingest.max_payload_bytes,
         )
         self.counts = Counts()
-        self._marked: int | None = None  # the connection that a mark is under way on
+        self._marked: tuple[int, float] | None = None  # the connection that a mark is under way on, and since when
         self.trouble: str | None = None  # database_away or disk_full while a batch cannot be committed
         self._distress = Distress(settings)
         self.caught_up_at: datetime | None = None  # what came to the broker before this instant is committed
@@ -231,10 +232,15 @@ class Lane:
         return len(self._queue)
 
     def mark(self) -> None:
-        """Send a mark; at most one is under way on a connection."""
+        """Send a mark; at most one is under way on a connection, unless it has been for so long that it may be lost."""
         connection = self.session.connection
-        if self._marked != connection and self.session.publish([(self._mark_topic, _write_mark(self._clock.now()))]):
-            self._marked = connection
+        now_s = time.monotonic()
+        if self._marked is not None and self._marked[0] == connection and now_s - self._marked[1] < _MARK_LOST_S:
+            return
+        # Noted before it is sent: it may come back before `publish` does.
+        self._marked = (connection, now_s)
+        if not self.session.publish([(self._mark_topic, _write_mark(self._clock.now()))]):
+            self._marked = None
 
     def _receive(self, messages: list[Publish], connection: int) -> None:
         """In the network thread: decoding goes on while the worker waits for the database."""

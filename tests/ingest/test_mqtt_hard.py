@@ -138,6 +138,54 @@ def test_connections_that_break_under_load_lose_and_double_nothing(
     assert count(database, "SELECT count(*) FROM reading") == 1000
 
 
+class QuickBroker:
+    """A session whose messages are back before `publish` is, as they can be on a busy machine; or never, when it `loses`."""
+
+    connection = 1
+
+    def __init__(self, lane: mqtt.Lane) -> None:
+        self.lane, self.loses, self.sent = lane, False, 0
+
+    def publish(self, messages: list[tuple[str, bytes]], *, qos: int = 1) -> bool:
+        self.sent += len(messages)
+        if not self.loses:
+            self.lane._receive([(topic.encode(), payload, len(payload), 0) for topic, payload in messages], 1)
+            self.lane._take(self.lane._queue.take(100, 0.0))
+        return True
+
+    def wake(self) -> None: ...
+
+    def acknowledge(self, mids: list[int], connection: int) -> None: ...
+
+
+@pytest.fixture
+def quick(online: Settings, database: Database) -> QuickBroker:  # noqa: F811
+    lane = mqtt.make_measured_lane(online, database, Clock())
+    broker = QuickBroker(lane)
+    lane.session = broker  # type: ignore[assignment]
+    return broker
+
+
+def test_a_mark_that_is_back_before_its_sending_returns_is_followed_by_the_next(quick: QuickBroker) -> None:
+    """Else silence would never be judged again on this connection."""
+    marks = []
+    for _ in range(3):
+        quick.lane.mark()
+        marks.append(quick.lane.caught_up_at)
+    assert quick.sent == len(set(marks)) == 3
+
+
+def test_a_lost_mark_is_followed_by_another_after_a_while(quick: QuickBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick.loses = True
+    quick.lane.mark()
+    quick.lane.mark()
+    assert quick.sent == 1
+    monkeypatch.setattr(mqtt, "_MARK_LOST_S", 0.0)
+    quick.loses = False
+    quick.lane.mark()
+    assert quick.lane.caught_up_at is not None
+
+
 def test_nobody_is_called_silent_while_messages_wait_for_the_database(
     online: Settings,  # noqa: F811
     database: Database,
