@@ -30,6 +30,7 @@ from vision.rule import AnyRule, AnyZone
 from vision.scene import Scene, SceneError, parse_scene
 from vision.store import CameraRow, CheckRequest
 from vision.track import TrackerState
+from vision.view import View
 from vision.watch import Look, Watch
 
 log = logging.getLogger(__name__)
@@ -91,7 +92,9 @@ class LiveCamera:
         self._scene_error: str | None = None
         # ids that no earlier life has used: the rules remember them over a restart
         tracker = TrackerState(next_id=int(now().timestamp() * 10))
-        self.watch = Watch(scene=self._parse(row.scene, rules), rules=rules, tracker=tracker)
+        self.watch = Watch(
+            scene=self._parse(row.scene, rules), rules=rules, tracker=tracker, timezone=settings.city.timezone
+        )
         self.limits = _camera_settings(row.device)
         self.watch.frozen_after_s = self.limits.frozen_limit_s
         restore(self.watch, saved)
@@ -155,7 +158,7 @@ class LiveCamera:
         if not self._is_due(at):
             return False
         self.watch.strong_scores = detector.strong_scores
-        look = self.watch.look(detector.detect(picture), at)
+        look = self.watch.look(detector.detect(picture), at, View(picture=picture))
         self._raise(look, picture)
         self._feed_checks(look, picture, at)
         return True
@@ -197,11 +200,13 @@ class LiveCamera:
             if look is not None and zone is not None and zone.name in self.watch.states:
                 rule = self.watch.rules[zone.rule]
                 state = self.watch.states[zone.name]
-                presence = rule.judge(state, look.tracks, zone, Category(check.request.category))
+                presence = rule.judge(state, look.sight, zone, Category(check.request.category))
             self._checks[key] = add_look(check, presence, self.watch.doubt, at)
         if self._checks:
             self._picture = picture
-            self._boxes = tuple(track.box for track in look.tracks if track.missed_s == 0.0) if look is not None else ()
+            self._boxes = (
+                tuple(track.box for track in look.sight.tracks if track.missed_s == 0.0) if look is not None else ()
+            )
 
     def zone_of(self, request: CheckRequest) -> AnyZone | None:
         """The zone a check asks about; with no name given, the only one of its rule."""

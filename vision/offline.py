@@ -27,6 +27,7 @@ from vision.rule import AnyZone
 from vision.rules import discover
 from vision.rules.crowding import people_in
 from vision.scene import read_scene
+from vision.view import View
 from vision.watch import Look, Watch
 
 FILE_EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -100,7 +101,7 @@ def run_file(
         watch.judge(picture, at, key=key)
         if watch.blind is not None:
             continue
-        look = watch.look(detector.detect(picture), at)
+        look = watch.look(detector.detect(picture), at, View(picture=picture))
         result.looks += 1
         _count_people(result, watch, look, index, result.seconds)
         for zone, finding in look.findings:
@@ -170,7 +171,7 @@ def _frames(
 def _count_people(result: RunReport, watch: Watch, look: Look, index: int, at_s: float) -> None:
     for zone in watch.scene.zones:
         if zone.rule == "crowding":
-            entry = {"frame": index, "at_s": round(at_s, 3), "people": len(people_in(look.tracks, zone))}
+            entry = {"frame": index, "at_s": round(at_s, 3), "people": len(people_in(look.sight.tracks, zone))}
             result.counts.setdefault(zone.name, []).append(entry)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from vision.model import Category, Finding, Label, Point, Presence, Track
+from vision.model import Category, Finding, Label, Point, Presence
+from vision.sight import Sight
 
 P = TypeVar("P", bound="Parameters")
 S = TypeVar("S")
@@ -52,7 +52,7 @@ class Zone(Generic[P]):
 class Rule(Generic[P, S]):
     """A vision rule; `vision/rules/<name>.py` exposes one as `RULE`.
 
-    `step(state, tracks, zone, now)` gives the new state and what was raised or cleared by this look. It is called for
+    `step(state, sight, zone)` gives the new state and what was raised or cleared by this look. It is called for
     every look and only for looks at a picture that can be judged (not black, frozen or blocked), so time without looks
     is time in which nothing is known. State survives a restart as JSON (`dump`, `load`).
     """
@@ -64,8 +64,8 @@ class Rule(Generic[P, S]):
     parameters: type[P]
     state: type[S]
     fresh: Callable[[], S]
-    step: Callable[[S, Sequence[Track], Zone[P], datetime], tuple[S, tuple[Finding, ...]]]
-    judge: Callable[[S, Sequence[Track], Zone[P], Category], Presence]
+    step: Callable[[S, Sight, Zone[P]], tuple[S, tuple[Finding, ...]]]
+    judge: Callable[[S, Sight, Zone[P], Category], Presence]
     """One look of a closure check: is what this rule reports under that category there now?"""
 
     def dump(self, state: S) -> dict[str, Any]:

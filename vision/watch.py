@@ -8,12 +8,14 @@ from datetime import datetime
 from typing import Any
 
 from vision.health import Blindness, Health, HealthState, measure_health, watch_repeats
-from vision.model import Detections, Finding, Label, Picture, Track
+from vision.model import Detections, Finding, Label, Picture
 from vision.motion import MotionState, judge_motion, next_look_s, shrink
 from vision.rule import AnyRule, AnyZone
 from vision.scene import Scene
+from vision.sight import Sight
 from vision.spots import MAX_STEP_S
 from vision.track import TrackerState, follow
+from vision.view import View
 
 WARM_LOOKS = 2
 """Tracks are told from their second look on; before that an empty picture would only mean a beginning."""
@@ -26,8 +28,7 @@ FROZEN_AFTER_S = 20.0
 class Look:
     """What one look of the detector gave."""
 
-    at: datetime
-    tracks: tuple[Track, ...]
+    sight: Sight
     findings: tuple[tuple[AnyZone, Finding], ...]
 
 
@@ -50,6 +51,7 @@ class Watch:
     blind: Blindness | None = None
     doubt: Blindness | None = None
     frozen_after_s: float = FROZEN_AFTER_S
+    timezone: str = "UTC"
 
     def judge(self, picture: Picture, now: datetime, *, key: bool) -> Health:
         """Cheap figures of a picture, for every frame that is taken. Sets `blind` and `doubt`."""
@@ -71,7 +73,7 @@ class Watch:
         wait_s = next_look_s(self.motion, now, fps=fps, idle_fps=idle_fps)
         return (now - self.looked_at).total_seconds() >= wait_s - 0.01
 
-    def look(self, detections: Detections, now: datetime) -> Look:
+    def look(self, detections: Detections, now: datetime, view: View | None = None) -> Look:
         """One look of the detector at a picture that can be judged."""
         if self.looked_at is not None and (now - self.looked_at).total_seconds() > MAX_STEP_S:
             self.looks = 0
@@ -79,12 +81,13 @@ class Watch:
         self.looked_at = now
         self.looks += 1
         if self.looks < WARM_LOOKS:
-            return Look(at=now, tracks=(), findings=())
+            return Look(sight=Sight(at=now, tracks=()), findings=())
+        sight = Sight(at=now, tracks=tracks, timezone=self.timezone, view=view)
         findings: list[tuple[AnyZone, Finding]] = []
         for zone in self.scene.zones:
             rule = self.rules[zone.rule]
             state = self.states.get(zone.name)
-            new, found = rule.step(rule.fresh() if state is None else state, tracks, zone, now)
+            new, found = rule.step(rule.fresh() if state is None else state, sight, zone)
             self.states[zone.name] = new
             findings += [(zone, finding) for finding in found]
-        return Look(at=now, tracks=tracks, findings=tuple(findings))
+        return Look(sight=sight, findings=tuple(findings))

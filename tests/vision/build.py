@@ -11,6 +11,7 @@ import numpy as np
 from vision.model import LABELS, Box, Detections, Finding, Label, Track
 from vision.rule import AnyRule, AnyZone
 from vision.scene import parse_scene
+from vision.sight import Sight
 
 BEGAN_AT = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
 
@@ -67,7 +68,7 @@ def tell(
         tracks = story(now_s)
         if tracks is None:
             continue
-        state, found = rule.step(rule.load(rule.dump(state)), tracks, where, at(now_s))
+        state, found = rule.step(rule.load(rule.dump(state)), Sight(at=at(now_s), tracks=tracks), where)
         findings += found
     return state, findings
 
@@ -92,3 +93,8 @@ def raised(findings: Sequence[Finding]) -> list[Finding]:
 def cleared(findings: Sequence[Finding]) -> list[Finding]:
     """Those that end one."""
     return [finding for finding in findings if finding.cleared_at is not None]
+
+
+def sight(tracks: Sequence[Track], now_s: float = 0.0) -> Sight:
+    """One look of the story, without a picture."""
+    return Sight(at=at(now_s), tracks=tracks)

@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 
 from vision.model import Box, Category, Finding, Label, Presence, Track
 from vision.rule import Parameters, Rule, Zone
+from vision.sight import Sight
 from vision.spots import MAX_STEP_S
 
 NAME = "crowding"
@@ -64,9 +65,10 @@ class CrowdingState:
 
 
 def step(
-    state: CrowdingState, tracks: Sequence[Track], zone: Zone[CrowdingParameters], now: datetime
+    state: CrowdingState, sight: Sight, zone: Zone[CrowdingParameters]
 ) -> tuple[CrowdingState, tuple[Finding, ...]]:
     """One look at one zone."""
+    tracks, now = sight.tracks, sight.at
     now_s = now.timestamp()
     if state.looked_s is not None and now_s - state.looked_s > GAP_S:
         state = replace(state, window=(), dip_since_s=None, few_since_s=None)
@@ -125,10 +127,9 @@ def _wait_for_end(
     return replace(state, over_since_s=None, dip_since_s=None, few_since_s=None, raised_s=None), (finding,)
 
 
-def judge(
-    state: CrowdingState, tracks: Sequence[Track], zone: Zone[CrowdingParameters], category: Category
-) -> Presence:
+def judge(state: CrowdingState, sight: Sight, zone: Zone[CrowdingParameters], category: Category) -> Presence:
     """As many people as would keep the crowd from being over."""
+    tracks = sight.tracks
     return Presence.THERE if len(people_in(tracks, zone)) >= zone.parameters.few else Presence.GONE
 
 

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from vision.model import Category, Finding, Label, Presence, Track
 from vision.rule import Parameters, Rule, Zone
+from vision.sight import Sight
 from vision.spots import Patience, Spot, is_hidden, is_trusted, overlap, standing_s, update_spots
 
 NAME = "illegal_parking"
@@ -44,10 +45,9 @@ class ParkingState:
     spots: tuple[Spot, ...] = ()
 
 
-def step(
-    state: ParkingState, tracks: Sequence[Track], zone: Zone[ParkingParameters], now: datetime
-) -> tuple[ParkingState, tuple[Finding, ...]]:
+def step(state: ParkingState, sight: Sight, zone: Zone[ParkingParameters]) -> tuple[ParkingState, tuple[Finding, ...]]:
     """One look at one zone."""
+    tracks, now = sight.tracks, sight.at
     now_s = now.timestamp()
     began_s = now_s if state.began_s is None else state.began_s
     elapsed_s = 0.0 if state.looked_s is None else max(0.0, now_s - state.looked_s)
@@ -71,8 +71,9 @@ def vehicles_in(tracks: Sequence[Track], zone: Zone[ParkingParameters]) -> list[
     return [track for track in tracks if track.label is Label.VEHICLE and zone.contains(track.ground)]
 
 
-def judge(state: ParkingState, tracks: Sequence[Track], zone: Zone[ParkingParameters], category: Category) -> Presence:
+def judge(state: ParkingState, sight: Sight, zone: Zone[ParkingParameters], category: Category) -> Presence:
     """A vehicle that is not known from the beginning stands in the zone; one driving through does not count."""
+    tracks = sight.tracks
     known = [spot.box for spot in state.spots if spot.present]
     if any(
         track.missed_s == 0.0 and track.still_since_at is not None

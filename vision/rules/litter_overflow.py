@@ -16,6 +16,7 @@ from pydantic import Field
 
 from vision.model import Box, Category, Finding, Label, Presence, Track
 from vision.rule import Parameters, Rule, Zone
+from vision.sight import Sight
 from vision.spots import MAX_STEP_S, Patience, Spot, covered, is_hidden, is_trusted, overlap, standing_s, update_spots
 
 NAME = "litter_overflow"
@@ -60,10 +61,9 @@ class LitterState:
     garbage: tuple[Spot, ...] = ()
 
 
-def step(
-    state: LitterState, tracks: Sequence[Track], zone: Zone[LitterParameters], now: datetime
-) -> tuple[LitterState, tuple[Finding, ...]]:
+def step(state: LitterState, sight: Sight, zone: Zone[LitterParameters]) -> tuple[LitterState, tuple[Finding, ...]]:
     """One look at one zone."""
+    tracks, now = sight.tracks, sight.at
     elapsed_s = 0.0 if state.looked_s is None else max(0.0, now.timestamp() - state.looked_s)
     bins, votes, of_bins = _step_bins(state, tracks, zone, now, elapsed_s)
     full = [spot.box for spot, vote in zip(bins, votes, strict=True) if vote.full_since_s is not None]
@@ -144,11 +144,12 @@ def _step_garbage(
     return tuple(kept), findings
 
 
-def judge(state: LitterState, tracks: Sequence[Track], zone: Zone[LitterParameters], category: Category) -> Presence:
+def judge(state: LitterState, sight: Sight, zone: Zone[LitterParameters], category: Category) -> Presence:
     """Does a bin overflow; or, for exposed garbage, does some lie in the zone that belongs to no overflowing bin?
 
     A bin is only called emptied when it is seen: a zone in which no bin is seen at all is hidden, not clear.
     """
+    tracks = sight.tracks
     now_seen = [track for track in tracks if track.missed_s == 0.0]
     full = [track.box for track in now_seen if zone.contains(track.ground) and _overflows(track, zone)]
     if category is Category.BIN_OVERFLOW:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 from pydantic import ValidationError
 
-from tests.vision.build import at, cleared, raised, tell, track, zone
+from tests.vision.build import at, cleared, raised, sight, tell, track, zone
 from vision.model import Category, Label, Presence, Track
 from vision.rules.crowding import RULE, CrowdingParameters
 
@@ -69,8 +69,8 @@ def test_people_whose_feet_are_outside_do_not_count() -> None:
 
 
 def test_a_check_is_clear_when_few_are_left() -> None:
-    assert RULE.judge(RULE.fresh(), people(4), ZONE, Category.CROWDING) is Presence.THERE
-    assert RULE.judge(RULE.fresh(), people(2), ZONE, Category.CROWDING) is Presence.GONE
+    assert RULE.judge(RULE.fresh(), sight(people(4)), ZONE, Category.CROWDING) is Presence.THERE
+    assert RULE.judge(RULE.fresh(), sight(people(2)), ZONE, Category.CROWDING) is Presence.GONE
 
 
 def test_a_clearing_limit_above_the_raising_one_is_refused() -> None:

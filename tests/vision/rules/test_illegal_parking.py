@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.vision.build import at, cleared, raised, tell, track, zone
+from tests.vision.build import at, cleared, raised, sight, tell, track, zone
 from vision.model import Category, Label, Presence, Track
 from vision.rules.illegal_parking import RULE
 
@@ -199,17 +199,17 @@ def test_a_check_sees_a_standing_car_and_not_one_that_drives_through_or_was_alwa
     state, _ = tell(RULE, ZONE, lambda now_s: [], seconds=10)
     standing = [track(Label.VEHICLE, CAR, still_since_s=1)]
     passing = [track(Label.VEHICLE, CAR, still_since_s=None)]
-    assert RULE.judge(state, standing, ZONE, Category.ILLEGAL_PARKING) is Presence.THERE
-    assert RULE.judge(state, passing, ZONE, Category.ILLEGAL_PARKING) is Presence.GONE
+    assert RULE.judge(state, sight(standing), ZONE, Category.ILLEGAL_PARKING) is Presence.THERE
+    assert RULE.judge(state, sight(passing), ZONE, Category.ILLEGAL_PARKING) is Presence.GONE
     always, _ = tell(RULE, ZONE, lambda now_s: standing, seconds=10)
-    assert RULE.judge(always, standing, ZONE, Category.ILLEGAL_PARKING) is Presence.GONE
+    assert RULE.judge(always, sight(standing), ZONE, Category.ILLEGAL_PARKING) is Presence.GONE
 
 
 def test_a_check_does_not_call_a_place_empty_that_something_hides() -> None:
     state, findings = tell(RULE, ZONE, lambda now_s: car(now_s, arrived_s=5), seconds=20)
     assert len(findings) == 1
     bus = [track(Label.VEHICLE, (0.1, 0.2, 0.8, 0.7), track_id=7, still_since_s=None)]
-    assert RULE.judge(state, bus, ZONE, Category.ILLEGAL_PARKING) is Presence.HIDDEN
+    assert RULE.judge(state, sight(bus), ZONE, Category.ILLEGAL_PARKING) is Presence.HIDDEN
 
 
 @settings(max_examples=40, deadline=None)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.vision.build import at, cleared, raised, tell, track, zone
+from tests.vision.build import at, cleared, raised, sight, tell, track, zone
 from vision.model import Category, Label, Presence, Track
 from vision.rules.litter_overflow import RULE
 
@@ -126,15 +126,15 @@ def test_garbage_beside_a_bin_that_is_not_full_is_exposed_garbage() -> None:
 
 def test_a_check_says_emptied_only_of_a_bin_that_is_seen() -> None:
     state = RULE.fresh()
-    assert RULE.judge(state, [bin_seen(True)], ZONE, Category.BIN_OVERFLOW) is Presence.THERE
-    assert RULE.judge(state, [bin_seen(False)], ZONE, Category.BIN_OVERFLOW) is Presence.GONE
-    assert RULE.judge(state, [], ZONE, Category.BIN_OVERFLOW) is Presence.HIDDEN
+    assert RULE.judge(state, sight([bin_seen(True)]), ZONE, Category.BIN_OVERFLOW) is Presence.THERE
+    assert RULE.judge(state, sight([bin_seen(False)]), ZONE, Category.BIN_OVERFLOW) is Presence.GONE
+    assert RULE.judge(state, sight([]), ZONE, Category.BIN_OVERFLOW) is Presence.HIDDEN
 
 
 def test_a_check_of_garbage_is_not_disturbed_by_an_overflowing_bin() -> None:
     bag = track(Label.GARBAGE, BAG, track_id=2)
-    assert RULE.judge(RULE.fresh(), [bin_seen(True)], ZONE, Category.EXPOSED_GARBAGE) is Presence.GONE
-    assert RULE.judge(RULE.fresh(), [bin_seen(True), bag], ZONE, Category.EXPOSED_GARBAGE) is Presence.THERE
+    assert RULE.judge(RULE.fresh(), sight([bin_seen(True)]), ZONE, Category.EXPOSED_GARBAGE) is Presence.GONE
+    assert RULE.judge(RULE.fresh(), sight([bin_seen(True), bag]), ZONE, Category.EXPOSED_GARBAGE) is Presence.THERE
 
 
 def test_a_known_bin_that_is_mistaken_for_garbage_in_the_dark_opens_nothing() -> None:
