@@ -34,6 +34,7 @@ from devices.rule_store import RuleError
 from devices.rule_type import Moment
 from devices.rulebook import BUILT_IN, SILENCE, AlarmRule, BoundRule, Mode, Plan, RuleBook
 from devices.rules.combination import CombinationParameters
+from devices.store import DEVICE_COLUMNS
 from kernel.clock import to_local
 from kernel.db import Connection
 
@@ -269,8 +270,7 @@ def _wanted_metrics(rule: AlarmRule) -> list[str] | None:
 def _read_devices(connection: Connection, rule: AlarmRule) -> list[Device]:
     with connection.cursor(row_factory=class_row(Device)) as cursor:
         return cursor.execute(
-            "SELECT id, code, kind, name, lon, lat, source_crs, cell_code, area_code, settings, enabled, parent_id,"
-            " in_home, consent_until FROM device"
+            f"SELECT {DEVICE_COLUMNS} FROM device"
             " WHERE enabled AND (%(kind)s = '' OR kind = %(kind)s) AND starts_with(area_code, %(area)s)"
             " AND (%(device)s::uuid IS NULL OR id = %(device)s) ORDER BY code LIMIT %(limit)s",
             {"kind": rule.kind, "area": rule.area_code, "device": rule.device_id, "limit": _MAX_DEVICES + 1},

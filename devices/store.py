@@ -1,7 +1,7 @@
 """The SQL of devices, cameras and their states."""
 
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -16,7 +16,8 @@ from kernel.change import ChangeKind, note_change
 from kernel.db import Connection
 from kernel.ids import new_id
 
-_COLUMNS = "id, code, kind, name, lon, lat, source_crs, cell_code, area_code, settings, enabled, parent_id, in_home, consent_until, firmware, certify_until"
+DEVICE_COLUMNS = "id, code, kind, name, lon, lat, source_crs, cell_code, area_code, settings, enabled, parent_id, in_home, consent_until, firmware, certify_until"
+"""Of the table `device`, as `Device` takes them; their names are no other table's that it is joined with."""
 
 
 class DeviceError(ValueError):
@@ -221,7 +222,7 @@ def read_device(connection: Connection, code: str) -> Device:
     Raises DeviceError (unknown_device).
     """
     with connection.cursor(row_factory=class_row(Device)) as cursor:
-        device = cursor.execute(f"SELECT {_COLUMNS} FROM device WHERE code = %s", (code,)).fetchone()
+        device = cursor.execute(f"SELECT {DEVICE_COLUMNS} FROM device WHERE code = %s", (code,)).fetchone()
     if device is None:
         raise DeviceError("unknown_device", f"no device {code!r}")
     return device
@@ -231,7 +232,7 @@ def read_devices(connection: Connection, kind: str | None = None) -> list[Device
     """All devices, or those of one kind, by code."""
     with connection.cursor(row_factory=class_row(Device)) as cursor:
         return cursor.execute(
-            f"SELECT {_COLUMNS} FROM device WHERE %(kind)s::text IS NULL OR kind = %(kind)s ORDER BY code",
+            f"SELECT {DEVICE_COLUMNS} FROM device WHERE %(kind)s::text IS NULL OR kind = %(kind)s ORDER BY code",
             {"kind": kind},
         ).fetchall()
 
@@ -239,8 +240,16 @@ def read_devices(connection: Connection, kind: str | None = None) -> list[Device
 def read_devices_by_code(connection: Connection, codes: Iterable[str]) -> dict[str, Device]:
     """Those of `codes` that exist, by code."""
     with connection.cursor(row_factory=class_row(Device)) as cursor:
-        found = cursor.execute(f"SELECT {_COLUMNS} FROM device WHERE code = ANY (%s)", (list(codes),)).fetchall()
+        found = cursor.execute(f"SELECT {DEVICE_COLUMNS} FROM device WHERE code = ANY (%s)", (list(codes),)).fetchall()
     return {device.code: device for device in found}
+
+
+def read_devices_by_id(connection: Connection, device_ids: Collection[UUID]) -> list[Device]:
+    """Those of `device_ids` that exist."""
+    with connection.cursor(row_factory=class_row(Device)) as cursor:
+        return cursor.execute(
+            f"SELECT {DEVICE_COLUMNS} FROM device WHERE id = ANY (%s)", (list(device_ids),)
+        ).fetchall()
 
 
 def read_camera(connection: Connection, device_id: UUID) -> Camera | None:

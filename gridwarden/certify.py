@@ -11,7 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import pairwise
 from typing import Any
@@ -287,8 +287,3 @@ def write_report(device: Device, checks: Sequence[Check], watch: Watch, now: dat
             "",
         ]
     )
-
-
-def certify_span(now: datetime, duration_s: float) -> datetime:
-    """Until when receipts are withheld: the watch and no longer, so that a killed certify mends itself."""
-    return now + timedelta(seconds=duration_s)

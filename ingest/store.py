@@ -8,22 +8,18 @@ from uuid import UUID
 
 from psycopg.errors import UniqueViolation
 from psycopg.rows import class_row
-from psycopg.types.json import Jsonb
 
 from devices.model import Device, DeviceState
-from devices.store import read_devices_by_code, read_states
+from devices.store import DEVICE_COLUMNS, read_devices_by_code, read_devices_by_id, read_states
 from ingest.binary import HEADER, TRAILER, write_message_rows
 from ingest.decode import DeadLetter
+from kernel.audit import write_audit
 from kernel.db import Connection
 from kernel.ids import new_id
 from kernel.report import CHANNEL
 from kernel.types import Verdict
 
 _KEPT_BYTES = 65_536  # of a dead letter's payload
-_DEVICE = (
-    "d.id, d.code, d.kind, d.name, d.lon, d.lat, d.source_crs, d.cell_code, d.area_code, d.settings, d.enabled,"
-    " d.parent_id, d.in_home, d.consent_until"
-)
 _SWEEP_LOCK = 4_715_101
 _FEW = 8  # devices are read at once rather than compared first, messages inserted rather than copied
 _DEVICES_KEPT = 200_000
@@ -152,22 +148,9 @@ def insert_dead_letters(connection: Connection, letters: Sequence[DeadLetter], n
 
 def note_refusals(connection: Connection, letters: Sequence[DeadLetter], now: datetime) -> None:
     """Write into the audit that a log-in named another device in its messages; once a batch for each topic."""
-    by_topic = {letter.raw.topic: letter for letter in letters}
-    if by_topic:
-        with connection.cursor() as cursor:
-            cursor.executemany(
-                "INSERT INTO audit (id, at, actor, action, subject, detail) VALUES (%s, %s, %s, 'message_refused', %s, %s)",
-                [
-                    (
-                        new_id(now),
-                        now,
-                        "ingest",
-                        topic,
-                        Jsonb({"reason": letter.reason, "text": letter.detail, "message_id": letter.message_id}),
-                    )
-                    for topic, letter in by_topic.items()
-                ],
-            )
+    for topic, letter in {letter.raw.topic: letter for letter in letters}.items():
+        detail = {"reason": letter.reason, "text": letter.detail, "message_id": letter.message_id}
+        write_audit(connection, now, actor="ingest", action="message_refused", subject=topic, detail=detail)
 
 
 def take_sweep_turn(connection: Connection) -> bool:
@@ -218,17 +201,11 @@ def _read_with_states(
 ) -> list[tuple[Device, DeviceState]]:
     with connection.cursor(row_factory=class_row(Device)) as cursor:
         devices = cursor.execute(
-            f"SELECT {_DEVICE} FROM device_state s JOIN device d ON d.id = s.device_id WHERE d.enabled AND {where}",
+            f"SELECT {DEVICE_COLUMNS} FROM device_state s JOIN device d ON d.id = s.device_id WHERE d.enabled AND {where}",
             parameters,
         ).fetchall()
     states = read_states(connection, [device.id for device in devices])
     return [(device, states[device.id]) for device in devices if device.id in states]
-
-
-def read_devices_by_id(connection: Connection, device_ids: Collection[UUID]) -> list[Device]:
-    """Those of `device_ids` that exist."""
-    with connection.cursor(row_factory=class_row(Device)) as cursor:
-        return cursor.execute(f"SELECT {_DEVICE} FROM device d WHERE d.id = ANY (%s)", (list(device_ids),)).fetchall()
 
 
 def read_waiting_checks(connection: Connection) -> list[tuple[CheckRequest, Device]]:
@@ -241,13 +218,7 @@ def read_waiting_checks(connection: Connection) -> list[tuple[CheckRequest, Devi
         ).fetchall()
     if not checks:
         return []
-    with connection.cursor(row_factory=class_row(Device)) as cursor:
-        devices = cursor.execute(
-            "SELECT id, code, kind, name, lon, lat, source_crs, cell_code, area_code, settings, enabled, parent_id, in_home, consent_until"
-            " FROM device WHERE id = ANY (%s)",
-            ([check.device_id for check in checks],),
-        ).fetchall()
-    by_id = {device.id: device for device in devices}
+    by_id = {device.id: device for device in read_devices_by_id(connection, {check.device_id for check in checks})}
     return [(check, by_id[check.device_id]) for check in checks]
 
 

@@ -14,11 +14,10 @@ from devices.quiet import forget_quiets
 from devices.registry import KINDS
 from devices.rule_type import Parent
 from devices.rulebook import BookKeeper, RuleBook, touch_book
-from devices.store import lock_free_states, read_devices_by_code, read_states, save_states
+from devices.store import lock_free_states, read_devices_by_code, read_devices_by_id, read_states, save_states
 from ingest.store import (
     CheckRequest,
     answer_check,
-    read_devices_by_id,
     read_due,
     read_waiting_checks,
     read_watched,

@@ -2,14 +2,14 @@
 
 import json
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from devices.store import read_device, set_certify_until
-from gridwarden.certify import Result, certify_span, judge, observe, write_report
+from gridwarden.certify import Result, judge, observe, write_report
 from gridwarden.session import open_session
 from kernel.audit import write_audit
 
@@ -24,7 +24,8 @@ def certify(
     """Put a real device to the test: repeats, receipts, reconnect, clock, heartbeat. Exit 0 passed, 1 failed, 2 incomplete."""
     with open_session() as session:
         device = read_device(session.connection, code)
-        set_certify_until(session.connection, device, certify_span(session.now, minutes * 60), session.now)
+        # Receipts are withheld for the watch and no longer, so that a killed certify mends itself.
+        set_certify_until(session.connection, device, session.now + timedelta(minutes=minutes), session.now)
         write_audit(session.connection, session.now, actor="command line", action="device_certified", subject=code,
                     detail={"minutes": minutes})  # fmt: skip
         settings = session.settings

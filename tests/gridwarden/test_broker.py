@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -38,13 +38,7 @@ from ingest.mqtt import client_ids, name_group
 from kernel.db import Database
 from kernel.settings import Settings
 from tests.conftest import free_port
-
-
-def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 15.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s:.0f} s: {what}"
-        time.sleep(0.02)
+from tests.waiting import wait_until
 
 
 def register(database: Database, code: str, kind: str = "smoke_alarm", parent: Device | None = None) -> Device:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from gridwarden.process import Child
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -19,15 +20,6 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def wait_until(condition, timeout_s: float = 10.0) -> bool:  # type: ignore[no-untyped-def]
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False
-
-
 def test_a_killed_child_is_started_again() -> None:
     child = Child(name="sleeper", command=["sleep", "60"])
     child.start()
@@ -35,7 +27,7 @@ def test_a_killed_child_is_started_again() -> None:
     assert first is not None
     try:
         os.kill(first, signal.SIGKILL)
-        assert wait_until(lambda: child.tend() or (child.pid not in (None, first)))
+        assert wait_for(lambda: child.tend() or (child.pid not in (None, first)))
         assert child.restarts == 1
     finally:
         child.stop()
@@ -63,7 +55,7 @@ def test_children_die_with_a_supervisor_that_is_killed() -> None:
     assert is_alive(pid)
     supervisor.kill()
     supervisor.wait()
-    assert wait_until(lambda: not is_alive(pid))
+    assert wait_for(lambda: not is_alive(pid))
 
 
 def test_a_child_that_ignores_the_request_to_leave_is_killed() -> None:

@@ -27,17 +27,9 @@ from kernel.db import Database, DbRole
 from kernel.settings import Settings
 from kernel.types import Role
 from simulators.fleet import DeviceSpec, Fleet, Login
+from tests.waiting import wait_for
 
 WAIT_S = 20.0
-
-
-def wait_for(condition: Callable[[], Any], timeout_s: float = WAIT_S) -> bool:
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return bool(condition())
 
 
 class Platform:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,16 +28,10 @@ from kernel.db import Database
 from kernel.settings import Settings
 from tests.conftest import field_login
 from tests.ingest.test_batch import register, rows
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 SECOND_SLOT = 7
-
-
-def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 15.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s:.0f} s: {what}"
-        time.sleep(0.02)
 
 
 @pytest.fixture

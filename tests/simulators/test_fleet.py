@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -18,6 +18,7 @@ from gridwarden.broker import platform_login
 from kernel.settings import Settings
 from simulators.fleet import DeviceSpec, Fleet, Login, run_load
 from tests.conftest import field_login
+from tests.waiting import wait_for
 
 CODES = {"smoke_alarm": "SMK-01", "door_sensor": "DOR-01", "river_sluice": "RIV-01", "parking_gate": "GAT-01"}
 
@@ -88,15 +89,6 @@ def fleet(broker: Settings, listener: Listener) -> Iterator[Fleet]:
         yield fleet
     finally:
         fleet.stop()
-
-
-def wait_for(done: Callable[[], object], timeout_s: float = 6.0) -> bool:
-    deadline_s = time.monotonic() + timeout_s
-    while time.monotonic() < deadline_s:
-        if done():
-            return True
-        time.sleep(0.02)
-    return bool(done())
 
 
 def test_every_message_fits_its_kinds_schema(fleet: Fleet, listener: Listener) -> None:

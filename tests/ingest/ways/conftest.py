@@ -1,8 +1,7 @@
 """Ways in that listen on free ports against a real PostgreSQL and a real Mosquitto."""
 
 import contextlib
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -19,16 +18,7 @@ from kernel.clock import Clock
 from kernel.db import Database
 from kernel.settings import Settings
 from tests.conftest import empty_tables, free_port
-
-
-def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 15.0) -> None:
-    """Wait for `condition`; fail saying what did not come."""
-    deadline_s = time.monotonic() + timeout_s
-    while time.monotonic() < deadline_s:
-        if condition():
-            return
-        time.sleep(0.02)
-    pytest.fail(f"not within {timeout_s:.0f} s: {what}")
+from tests.waiting import wait_until
 
 
 @dataclass
