@@ -73,8 +73,9 @@ def empty_folder(folder: Path) -> None:
     folder.mkdir(parents=True, mode=0o700)
 
 
-# Whoever looks at the demo: an operator at the wall, and on the phone the worker of the plan who is played by hand.
-VISITOR = {"name": "operator", "display_name": "值班员", "roles": ["operator"], "scope": "*"}
+# Whoever looks at the demo: at the wall an operator who is an engineer too, and on the phone the worker of the plan who is
+# played by hand.
+VISITOR = {"name": "operator", "display_name": "值班员", "roles": ["operator", "engineer"], "scope": "*"}
 GATEWAY = "SIM"
 LEVELS = ("district", "street", "community", "grid", "cell", "feature")
 
@@ -93,8 +94,8 @@ def import_district(settings: Settings, folder: Path) -> int:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Registered:
     """What the simulation is told. `people`: one-time tokens of everybody in it, [{name, tokens: {seat: token}}];
-    `visitor`: those of whoever looks, who plays an operator and a worker, `wall` and `phone`, and `demo_wall`, `demo_phone`
-    for the page with both; `gateway`: user name and password of the gateway that all simulated devices hang on."""
+    `visitor`: those of whoever looks, who plays an operator (and engineer) and a worker, `wall` and `phone`, and `demo_wall`,
+    `demo_phone` for the page with both; `gateway`: user name and password of the gateway that all simulated devices hang on."""
 
     people: list[dict[str, Any]]
     visitor: dict[str, str]

@@ -173,6 +173,7 @@ def _announce(settings: Settings, changed: dict[str, str], folder: Path, options
     print(f"\n  wall and phone side by side   {url}/demo#{visitor['demo_wall']}.{visitor['demo_phone']}")
     print(f"  wall alone                    {url}/login?seat=wall#{visitor['wall']}")
     print(f"  phone alone                   {phone}")
+    print(f"  devices, rules, cameras       {url}/devices   (signed in at the wall)")
     print("\n  Each link logs in once. Settings that this demo changes:")
     for key in (*SHORTENED, "GRIDWARDEN_DATA_DIR", "GRIDWARDEN_MQTT__PORT"):
         print(f"    {key}={changed[key]}")

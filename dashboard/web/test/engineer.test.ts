@@ -5,7 +5,7 @@ import { changedFields, openDraft as openRecord } from '@/engineer/device/regist
 import { createList, listAddress, NO_FILTERS } from '@/engineer/device-list'
 import { payloadText } from '@/engineer/letter'
 import { readNext } from '@/login/seat'
-import { readRoute } from '@/engineer/route'
+import { labelAddress, readRoute } from '@/engineer/route'
 import { compareVersions } from '@/engineer/rules/diff'
 import { openDraft, writeRule } from '@/engineer/rules/draft'
 import { lotLook, lotOf } from '@/parking/lot'
@@ -84,6 +84,12 @@ describe('addresses', () => {
     expect(readRoute('/devices/rules/new')).toEqual({ page: 'rules', id: 'new', tab: 'state' })
     expect(readRoute('/devices/0198-abc/console')).toEqual({ page: 'devices', id: '0198-abc', tab: 'console' })
     expect(readRoute('/devices/0198-abc/nonsense').tab).toBe('state')
+  })
+
+  it('with a code for an id lead to where codes are known', () => {
+    expect(labelAddress(readRoute('/devices/RIV-01/console'))).toBe('/device/RIV-01')
+    expect(labelAddress(readRoute('/devices/019aa3f0-07e0-7004-b58e-6a78a6e7a1b3'))).toBeNull()
+    expect(labelAddress(readRoute('/devices/rules/new'))).toBeNull()
   })
 
   it('of a label give the code back', () => {

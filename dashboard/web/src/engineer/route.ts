@@ -22,6 +22,13 @@ export function readRoute(pathname: string): Route {
   return { page: 'devices', id: first, tab: TABS.find((name) => name === second) ?? 'state' }
 }
 
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
+
+/** Where somebody is led who typed a device's code for its id: the label's address knows codes. Null: an id, or no device. */
+export function labelAddress({ page, id }: Route): string | null {
+  return page === 'devices' && id !== null && !UUID.test(id) ? `/device/${encodeURIComponent(id)}` : null
+}
+
 export function deviceAddress(id: string, tab: TabName = 'state'): string {
   return tab === 'state' ? `/devices/${id}` : `/devices/${id}/${tab}`
 }
@@ -52,6 +59,8 @@ export function setQuery(values: Record<string, string>): void {
 
 /** Follows the browser's back and forward, and takes over links to this page. */
 export function followAddress(): () => void {
+  const label = labelAddress(route.value)
+  if (label) location.replace(label)
   const moved = () => (address.value = location.pathname + location.search)
   const clicked = (event: MouseEvent) => {
     if (event.defaultPrevented || event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey) return
