@@ -17,6 +17,7 @@ from ingest.rtsp import CaptureError
 from kernel.migration import MigrationError
 from vision.detect import ModelError
 from vision.scene import SceneError
+from vision.training.dataset import DataSetError
 
 FRIENDLY = (
     AddressError,
@@ -26,6 +27,7 @@ FRIENDLY = (
     CommandRefused,
     CoordinateError,
     CrsError,
+    DataSetError,
     DeviceError,
     FileNotFoundError,
     ImportRefusedError,

@@ -26,48 +26,119 @@ def run(
     run_file(source, scene, settings=load_settings(), model=model, report=report, snapshot_dir=snapshots, fps=fps)
 
 
+_Classes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--class", metavar="NAME=LABEL", help="What a class of the data set is called here; NAME= leaves it out."
+    ),
+]
+
+
+def _read_classes(classes: list[str] | None) -> dict[str, str]:
+    for text in classes or []:
+        if "=" not in text:
+            raise typer.BadParameter(f"{text!r}: write NAME=LABEL", param_hint="--class")
+    return dict(text.split("=", 1) for text in classes or [])
+
+
 @app.command()
 def train(
-    data: Annotated[
-        Path, typer.Argument(exists=True, help="Folder of a data set in YOLO layout, as `sim dataset` writes it.")
-    ],
+    data: Annotated[list[Path], typer.Argument(exists=True, help="Folders of data sets in YOLO layout.")],
     out: Annotated[Path, typer.Option(help="Folder for checkpoints.")] = Path("training"),
     epochs: Annotated[int, typer.Option(min=1)] = 30,
+    minutes: Annotated[float | None, typer.Option(help="End after that long at the latest.")] = None,
+    start: Annotated[str, typer.Option(help="Weights to begin from (.pt): a file, or `bundled`; default: none.")] = "",
+    teacher: Annotated[
+        Path | None, typer.Option(exists=True, help="ONNX detector that labels what a data set has no labels for.")
+    ] = None,
+    size: Annotated[tuple[int, int], typer.Option(help="Width and height of the input, multiples of 32.")] = (512, 288),
+    learning_rate: Annotated[float, typer.Option(min=1e-6)] = 1.5e-3,
+    batch: Annotated[int, typer.Option(min=1)] = 16,
+    threads: Annotated[int, typer.Option(min=1)] = 2,
+    classes: _Classes = None,
 ) -> None:
     """Train a detector with ultralytics (the `train` extra; AGPL-3.0); goes on from the last checkpoint in OUT."""
-    from vision.training.train import Plan
-    from vision.training.train import train as run_training
+    from vision.training.dataset import read_dataset
+    from vision.training.teacher import make_teacher
 
-    run_training(Plan(data=data, out=out, epochs=epochs))
+    sets = tuple(read_dataset(folder, _read_classes(classes)) for folder in data)
+    taught = make_teacher(teacher) if teacher is not None else None
+    try:
+        from vision.training.train import Plan
+        from vision.training.train import train as run_training
+    except ImportError as error:
+        raise typer.BadParameter(
+            f"training needs the extra `train`: pip install '.[train]' ({error.name} is missing)"
+        ) from None
+    bundled = load_settings().vision.model.parent / "bundled.pt"
+    run_training(
+        Plan(
+            data=sets,
+            out=out,
+            epochs=epochs,
+            minutes=minutes,
+            start=(bundled if start == "bundled" else Path(start)) if start else None,
+            teacher=taught,
+            width=size[0],
+            height=size[1],
+            learning_rate=learning_rate,
+            batch=batch,
+            threads=threads,
+        )
+    )
 
 
 @app.command()
 def export(
     checkpoint: Annotated[Path, typer.Argument(exists=True, help="A .pt file made by `vision train`.")],
-    out: Annotated[Path, typer.Argument(help="The ONNX file to write; its description goes beside it.")],
+    out: Annotated[Path, typer.Argument(help="The ONNX file to write; description and weights go beside it.")],
+    label: Annotated[
+        list[str] | None, typer.Option(help="What it is to be believed about; default: all it has an output for.")
+    ] = None,
 ) -> None:
     """Export a checkpoint to ONNX (the `train` extra)."""
+    from vision.model import LABELS, Label
     from vision.training.export import export as run_export
 
-    run_export(checkpoint, out)
+    wanted = [Label(name) for name in label] if label else LABELS
+    print(f"{out}: weights after {run_export(checkpoint, out, wanted)} epochs")
 
 
 @app.command()
 def evaluate(
     data: Annotated[
-        Path, typer.Argument(exists=True, help="Folder of a data set in YOLO layout, as `sim dataset` writes it.")
+        Path,
+        typer.Argument(
+            exists=True, help="A data set in YOLO layout (`sim dataset`), or clips with truth (`sim footage`)."
+        ),
     ],
     model: Annotated[Path | None, typer.Option(help="ONNX model; default: the one in the settings.")] = None,
     part: Annotated[str, typer.Option(help="Folder of pictures below images/.")] = "val",
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures to FILE.")] = None,
+    resume: Annotated[
+        bool, typer.Option(help="Footage: take what the same model and code made of a clip before.")
+    ] = False,
+    classes: _Classes = None,
 ) -> None:
-    """Average precision per class, through the runtime's own detector."""
-    from vision.training.evaluate import evaluate as run_evaluation
+    """Judge a detector on a data set (average precision per class), or the whole pipeline on footage (events)."""
+    from vision.evaluation.truth import find_truths
 
-    text = json.dumps(run_evaluation(model or load_settings().vision.model, data, part), ensure_ascii=False, indent=2)
-    print(text)
+    if find_truths(data):
+        from vision.evaluation.footage import evaluate_footage
+
+        report = evaluate_footage(data, settings=load_settings(), model=model, resume=resume)
+        if json_file is not None:
+            json_file.write_text(json.dumps(report, ensure_ascii=False, indent=1) + "\n")
+        return
+    from vision.training.dataset import read_dataset
+    from vision.training.evaluate import evaluate as run_evaluation
+    from vision.training.evaluate import render
+
+    pictures = read_dataset(data, _read_classes(classes))
+    figures = run_evaluation(model or load_settings().vision.model, pictures, part)
+    print(render(figures))
     if json_file is not None:
-        json_file.write_text(text + "\n")
+        json_file.write_text(json.dumps(figures, ensure_ascii=False, indent=2) + "\n")
 
 
 @app.command("add-model")

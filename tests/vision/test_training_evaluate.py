@@ -14,6 +14,7 @@ import pytest
 from simulators.dataset import CLASSES, write_dataset
 from vision.detect import Detector, read_description
 from vision.model import LABELS
+from vision.training.dataset import DataSetError, read_dataset
 from vision.training.evaluate import Look, average_precision, bin_confusion, evaluate, false_alarms, judge, match
 
 MODELS = Path(__file__).resolve().parents[2] / "vision" / "models"
@@ -111,7 +112,7 @@ def test_the_bundled_model_is_small_and_fits_its_description() -> None:
 
 def test_the_bundled_model_finds_what_stands_in_streets_it_has_never_seen(tmp_path: Path) -> None:
     write_dataset(tmp_path, seed=20_261_120, count=49, val_fraction=48 / 49)
-    report = evaluate(MODELS / "bundled.onnx", tmp_path, "val", 0.4)
+    report = evaluate(MODELS / "bundled.onnx", read_dataset(tmp_path), "val", 0.4)
     rows = report["classes"]
     assert isinstance(rows, dict)
     assert rows["mean"]["count"] > 300
@@ -122,7 +123,7 @@ def test_the_bundled_model_finds_what_stands_in_streets_it_has_never_seen(tmp_pa
 
 def test_the_command_line_prints_a_table_and_writes_the_same_numbers_as_json(tmp_path: Path) -> None:
     write_dataset(tmp_path, seed=4, count=5, val_fraction=0.8, size=(320, 180))
-    command = [sys.executable, "-m", "vision.training.evaluate", str(MODELS / "bundled.onnx"), "--data", str(tmp_path)]
+    command = [sys.executable, "-c", "from gridwarden.cli import main; main()", "vision", "evaluate", str(tmp_path)]
     done = subprocess.run(
         [*command, "--json", str(tmp_path / "report.json")],
         capture_output=True,
@@ -138,5 +139,5 @@ def test_the_command_line_prints_a_table_and_writes_the_same_numbers_as_json(tmp
 
 
 def test_a_data_set_without_pictures_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no \.jpg pictures"):
-        evaluate(MODELS / "bundled.onnx", tmp_path)
+    with pytest.raises(DataSetError, match="no pictures"):
+        read_dataset(tmp_path)

@@ -1,6 +1,4 @@
-"""Judges a detector on a YOLO data set, through the same OpenVINO path that the product runs.
-
-    python -m vision.training.evaluate MODEL.onnx --data DIR [--part val] [--json REPORT] [--score 0.4]
+"""Judges a detector on a YOLO data set, through the same OpenVINO path that the product runs (`gridwarden vision evaluate`).
 
 Average precision is COCO's: boxes matched greedily by score, precision made monotone and read at 101 recalls,
 over overlaps 0.50 to 0.95. Where the data set has `conditions.csv` the scenes are also judged by light and weather.
@@ -8,10 +6,7 @@ over overlaps 0.50 to 0.95. Where the data set has `conditions.csv` the scenes a
 
 from __future__ import annotations
 
-import argparse
 import csv
-import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +18,7 @@ from numpy.typing import NDArray
 from vision.detect import Detector
 from vision.heads import overlaps
 from vision.model import LABELS
+from vision.training.dataset import DataSet, DataSetError
 
 Floats = NDArray[np.float32]
 
@@ -137,30 +133,27 @@ def bin_confusion(looks: Sequence[Look], score: float) -> dict[str, int]:
     return counts
 
 
-def look_at(detector: Detector, data: Path, part: str, limit: int | None = None) -> list[Look]:
-    """Runs the detector over images/<part>; FileNotFoundError when there are none."""
-    files = sorted((data / "images" / part).glob("*.jpg"))[:limit]
-    if not files:
-        raise FileNotFoundError(f"no .jpg pictures in {data / 'images' / part}")
+def look_at(detector: Detector, data: DataSet, part: str, limit: int | None = None) -> list[Look]:
+    """Runs the detector over a part. Raises DataSetError when it has no pictures, or one that is none."""
+    known = [LABELS.index(label) for label in data.known]
     looks = []
-    for file in files:
+    for file in data.files(part)[:limit]:
         picture = cv2.imread(str(file))
         if picture is None:
-            raise ValueError(f"{file} is no picture")
+            raise DataSetError(f"{file} is no picture")
         height, width = picture.shape[:2]
-        label_file = data / "labels" / part / f"{file.stem}.txt"
-        lines = label_file.read_text(encoding="utf-8").splitlines() if label_file.exists() else []
-        rows = np.array([line.split()[:5] for line in lines if line.strip()], dtype=np.float32).reshape(-1, 5)
+        rows = data.read(file)
         middle, half = rows[:, 1:3] * [width, height], rows[:, 3:5] * [width, height] / 2
         found = detector.detect(np.asarray(picture, dtype=np.uint8))
+        told = np.isin(found.labels, known)  # of what is not labelled nothing is known
         looks.append(
             Look(
                 stem=file.stem,
                 true_boxes=np.concatenate([middle - half, middle + half], axis=1).astype(np.float32),
                 true_labels=rows[:, 0].astype(np.int64),
-                boxes=found.boxes,
-                scores=found.scores,
-                labels=found.labels,
+                boxes=found.boxes[told],
+                scores=found.scores[told],
+                labels=found.labels[told],
             )
         )
     return looks
@@ -176,9 +169,9 @@ def read_conditions(data: Path) -> dict[str, tuple[str, str]]:
 
 
 def evaluate(
-    model: Path, data: Path, part: str = "val", score: float = 0.4, limit: int | None = None
+    model: Path, data: DataSet, part: str = "val", score: float = 0.4, limit: int | None = None
 ) -> dict[str, object]:
-    """The whole report, ready for JSON."""
+    """The whole report, ready for JSON; classes that the data set does not label are left out."""
     looks = look_at(Detector(model), data, part, limit)
     report: dict[str, object] = {
         "model": model.name,
@@ -188,7 +181,7 @@ def evaluate(
         "false_alarms": false_alarms(looks, score),
         "bin_confusion": bin_confusion(looks, score),
     }
-    conditions = read_conditions(data)
+    conditions = read_conditions(data.folder)
     slices = {}
     for place, values in (("light", 0), ("weather", 1)):
         for value in sorted({conditions[look.stem][values] for look in looks if look.stem in conditions}):
@@ -212,17 +205,8 @@ def table(classes: dict[str, dict[str, float | int | None]]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--part", default="val")
-    parser.add_argument("--score", type=float, default=0.4)
-    parser.add_argument("--limit", type=int, default=None)
-    parser.add_argument("--json", type=Path, default=None)
-    args = parser.parse_args()
-    report = evaluate(args.model, args.data, args.part, args.score, args.limit)
+def render(report: dict[str, object]) -> str:
+    """The report for a person: a row for each class, then what else was counted."""
     lines = [table(report["classes"])]  # type: ignore[arg-type]
     lines += [f"{key}: {report[key]}" for key in ("pictures", "false_alarms", "bin_confusion")]
     for name, part in dict(report.get("slices", {})).items():  # type: ignore[call-overload]
@@ -230,10 +214,4 @@ def main() -> None:
         lines.append(
             f"{name}: {part['pictures']} pictures, mean ap50 {mean['ap50']:.3f}, ap50-95 {mean['ap50_95']:.3f}"
         )
-    sys.stdout.write("\n".join(lines) + "\n")
-    if args.json is not None:
-        args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()
+    return "\n".join(lines)

@@ -1,44 +1,41 @@
-"""Writes a checkpoint's weights as ONNX with the description that vision.detect reads beside it.
+"""Writes a checkpoint's weights as ONNX, with the description that vision.detect reads and the weights that a later
+training may begin from beside it.
 
-    python -m vision.training.export CHECKPOINT OUT.onnx [--head yolo|yolo26-e2e]
-
-Needs the extra `train`. Input `images` (1, 3, 288, 512), RGB 0..1, the picture letterboxed in the middle on grey
-114. Output of head `yolo`: (1, 10, 3024), per cell centre x, centre y, width, height in input pixels and six class
-scores, doubles not suppressed. Of `yolo26-e2e`: (1, 100, 6), x1 y1 x2 y2 in input pixels, score, class, best first.
+Needs the extra `train`. Input `images` (1, 3, height, width), RGB 0..1, the picture letterboxed in the middle on grey
+114. Output `output0` (1, 10, cells): per cell centre x, centre y, width, height in input pixels and six class scores;
+doubles are not suppressed.
 """
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vision.training.network import CLASSES, build_network
+from vision.model import LABELS, Label
+from vision.training.network import build_network
 from vision.training.pictures import PAD
-from vision.training.train import INPUT_HEIGHT, INPUT_WIDTH, say
+from vision.training.train import INPUT_HEIGHT, INPUT_WIDTH
 
 OPSET = 17
-MOST_FOUND = 100
-LAYOUTS = {
-    "yolo": "output (1, 4 + classes, cells): centre x, centre y, width, height in input pixels, class scores",
-    "yolo26-e2e": f"output (1, {MOST_FOUND}, 6): x1 y1 x2 y2 in input pixels, score, class; no suppression needed",
-}
 
 
-def export(checkpoint: Path, out: Path, head: str = "yolo") -> int:
-    """Writes `out` and its .toml; returns the number of epochs that the weights have seen."""
+def export(checkpoint: Path, out: Path, labels: Collection[Label] = LABELS) -> int:
+    """Writes `out`, its .toml and its .pt; returns the number of epochs that the weights have seen.
+
+    `labels`: what the model is to be believed about; of a class that its data never labelled it knows nothing.
+    """
     state = torch.load(checkpoint, weights_only=True, map_location="cpu")
+    width, height = state.get("size", (INPUT_WIDTH, INPUT_HEIGHT))
     network = build_network(1)
     network.load_state_dict(state["average"])
     network.eval()
     last: Any = network.model[-1]
-    last.end2end = head == "yolo26-e2e"
-    last.export, last.format, last.max_det = True, "onnx", MOST_FOUND
+    last.export, last.format = True, "onnx"
     network.fuse(verbose=False)
-    last.fuse()
-    blank = torch.zeros(1, 3, INPUT_HEIGHT, INPUT_WIDTH)
+    blank = torch.zeros(1, 3, height, width)
     with torch.no_grad():
         network(blank)
         torch.onnx.export(
@@ -50,32 +47,18 @@ def export(checkpoint: Path, out: Path, head: str = "yolo") -> int:
             output_names=["output0"],
             dynamo=False,
         )
-    out.with_suffix(".toml").write_text(describe(head), encoding="utf-8")
+    out.with_suffix(".toml").write_text(describe(width, height, labels), encoding="utf-8")
+    half = {key: value.half() if value.is_floating_point() else value for key, value in state["average"].items()}
+    torch.save({"average": half, "size": [width, height]}, out.with_suffix(".pt"))
     return int(state["epoch"]) + 1
 
 
-def describe(head: str) -> str:
+def describe(width: int, height: int, labels: Collection[Label]) -> str:
     """The description file of an exported network."""
-    names = ", ".join(f'"{name}"' for name in CLASSES)
+    names = ", ".join(f'"{label if label in labels else ""}"' for label in LABELS)
     return (
-        "# Bundled detector: trained on rendered scenes (and photographs of garbage); weights AGPL-3.0, see README.md\n"
-        f"# {LAYOUTS[head]}\n"
-        f'head = "{head}"\ninput_width = {INPUT_WIDTH}\ninput_height = {INPUT_HEIGHT}\n'
+        "# output (1, 4 + classes, cells): centre x, centre y, width, height in input pixels, class scores\n"
+        f'head = "yolo"\ninput_width = {width}\ninput_height = {height}\n'
         'colour = "rgb"\nscale = 0.00392156862745098\nletterbox = "center"\n'
         f"pad = {PAD}\nmin_score = 0.05\nmax_overlap = 0.6\nclasses = [{names}]\n"
     )
-
-
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--head", choices=list(LAYOUTS), default="yolo")
-    args = parser.parse_args()
-    epochs = export(args.checkpoint, args.out, args.head)
-    say(f"{args.out}: weights after {epochs} epochs")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,13 +1,16 @@
-"""A YOLO data set held in memory, and the changes made to its pictures while training."""
+"""The pictures of data sets held in memory, and the changes made to them while training."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from vision.model import LABELS, Label
+from vision.training.dataset import DataSet, DataSetError
 
 Boxes = NDArray[np.float32]
 """(N, 5): class, x1, y1, x2, y2 in pixels of the network's input."""
@@ -30,36 +33,38 @@ class Pictures:
         return len(self.boxes)
 
 
-def read_labels(path: Path) -> NDArray[np.float32]:
-    """YOLO lines (N, 5): class, centre x, centre y, width, height, 0 to 1."""
-    rows = (
-        [row.split()[:5] for row in path.read_text(encoding="utf-8").splitlines() if row.strip()]
-        if path.exists()
-        else []
-    )
-    return np.array(rows, dtype=np.float32).reshape(-1, 5)
+Teacher = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""Says what else is in a picture (H, W, 3): rows as `DataSet.read` gives them."""
 
 
-def load_pictures(data: Path, part: str, width: int, height: int, limit: int | None = None) -> Pictures:
-    """Reads images/<part> and labels/<part> under `data`; FileNotFoundError when there are no pictures."""
-    files = sorted((data / "images" / part).glob("*.jpg"))[:limit]
-    if not files:
-        raise FileNotFoundError(f"no .jpg pictures in {data / 'images' / part}")
+def load_pictures(
+    sets: Sequence[DataSet], width: int, height: int, *, limit: int | None = None, teacher: Teacher | None = None
+) -> Pictures:
+    """The training parts of all sets. `teacher` adds what a set has no labels for: a person on a photograph of garbage
+    would otherwise be learnt to be none.
+
+    Raises DataSetError when there is nothing, or a picture that is none.
+    """
+    files = [(file, data) for data in sets for file in data.training_files()][:limit]
     pixels = np.full((len(files), height, width, 3), PAD, np.uint8)
     boxes: list[Boxes] = []
-    for index, file in enumerate(files):
+    for index, (file, data) in enumerate(files):
         picture = cv2.imread(str(file))
         if picture is None:
-            raise ValueError(f"{file} is no picture")
+            raise DataSetError(f"{file} is no picture")
+        rows = data.read(file)
+        if teacher is not None and data.known != frozenset(Label):
+            told = teacher(np.asarray(picture, np.uint8))
+            unlabelled = [LABELS.index(label) for label in Label if label not in data.known]
+            rows = np.concatenate([rows, told[np.isin(told[:, 0], unlabelled)]])
         ratio = min(height / picture.shape[0], width / picture.shape[1])
         size = (round(picture.shape[1] * ratio), round(picture.shape[0] * ratio))
         left, top = (width - size[0]) // 2, (height - size[1]) // 2
         way = cv2.INTER_AREA if ratio < 0.6 else cv2.INTER_LINEAR
         pixels[index, top : top + size[1], left : left + size[0]] = cv2.resize(picture, size, interpolation=way)
-        rows = read_labels(data / "labels" / part / f"{file.stem}.txt")
         centre, half = rows[:, 1:3] * size + [left, top], rows[:, 3:5] * size / 2
         boxes.append(np.concatenate([rows[:, :1], centre - half, centre + half], axis=1).astype(np.float32))
-    real = np.array([file.name.startswith("photo-") for file in files])
+    real = np.array([file.name.startswith("photo-") for file, _ in files])
     return Pictures(pixels, boxes, real)
 
 

@@ -1,6 +1,4 @@
-"""Trains the detector on a data set written by `simulators.dataset`.
-
-    python -m vision.training.train --data DIR --out DIR [--epochs 30]
+"""Trains the detector on data sets in YOLO layout (`gridwarden vision train`).
 
 Stopping it loses at most one epoch: start it again with the same folder and it goes on from its last checkpoint.
 Needs the extra `train`; ultralytics is AGPL-3.0 and the weights are treated as such.
@@ -8,7 +6,6 @@ Needs the extra `train`; ultralytics is AGPL-3.0 and the weights are treated as 
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 import time
@@ -23,8 +20,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vision.training.dataset import DataSet
 from vision.training.network import build_network
-from vision.training.pictures import Pictures, change, load_pictures
+from vision.training.pictures import Pictures, Teacher, change, load_pictures
 
 INPUT_WIDTH, INPUT_HEIGHT = 512, 288
 WARM_UP_STEPS = 250
@@ -33,9 +31,14 @@ CHECKPOINT = "last.pt"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """What a training run does."""
+    """What a training run does.
 
-    data: Path
+    `start`: a checkpoint of an earlier run to begin from; `minutes`: the schedule ends after that long at the latest;
+    `photos_per_epoch`: how many of the pictures called photo-*, drawn anew each epoch; `pictures_per_epoch`: a random
+    part of all, to save more often; `width`, `height`: of the input in pixels, multiples of 32.
+    """
+
+    data: tuple[DataSet, ...]
     out: Path
     epochs: int = 30
     batch: int = 16
@@ -46,6 +49,11 @@ class Plan:
     limit: int | None = None
     minutes: float | None = None
     photos_per_epoch: int = 500
+    pictures_per_epoch: int | None = None
+    start: Path | None = None
+    teacher: Teacher | None = None
+    width: int = INPUT_WIDTH
+    height: int = INPUT_HEIGHT
 
 
 Batch = dict[str, torch.Tensor]
@@ -62,7 +70,7 @@ def batches(pictures: Pictures, plan: Plan, epoch: int) -> Iterator[Batch]:
     rng = np.random.default_rng([plan.seed, epoch])
     photos = np.flatnonzero(pictures.real)
     chosen = rng.choice(photos, min(len(photos), plan.photos_per_epoch), replace=False)
-    order = rng.permutation(np.concatenate([np.flatnonzero(~pictures.real), chosen]))
+    order = rng.permutation(np.concatenate([np.flatnonzero(~pictures.real), chosen]))[: plan.pictures_per_epoch]
     chunks = [order[i : i + plan.batch] for i in range(0, len(order) - plan.batch + 1, plan.batch)]
     ready: Queue[Batch | None] = Queue(maxsize=3)
 
@@ -174,7 +182,12 @@ def train(plan: Plan) -> Path:
         first = int(state["epoch"]) + 1
         progress = Progress(steps=int(state["steps"]), spent_s=float(state["spent_s"]))
         say(f"resumed after epoch {first}")
-    pictures = load_pictures(plan.data, "train", INPUT_WIDTH, INPUT_HEIGHT, plan.limit)
+    elif plan.start is not None:
+        weights = torch.load(plan.start, weights_only=True)["average"]
+        network.load_state_dict(weights)
+        average.load_state_dict(weights)
+        say(f"started from {plan.start.name}")
+    pictures = load_pictures(plan.data, plan.width, plan.height, limit=plan.limit, teacher=plan.teacher)
     say(f"{len(pictures)} pictures, {int(pictures.real.sum())} of them photographs")
     progress.began_s = time.monotonic()
     for epoch in range(first, plan.epochs):
@@ -190,6 +203,7 @@ def train(plan: Plan) -> Path:
                 "network": network.state_dict(),
                 "average": average.state_dict(),
                 "optimizer": optimizer.state_dict(),
+                "size": [plan.width, plan.height],
             },
         )
     return checkpoint
@@ -198,7 +212,8 @@ def train(plan: Plan) -> Path:
 def steps_per_epoch(pictures: Pictures, plan: Plan) -> int:
     """How many batches an epoch has."""
     photos = int(pictures.real.sum())
-    return (len(pictures) - photos + min(plan.photos_per_epoch, photos)) // plan.batch
+    most = len(pictures) - photos + min(plan.photos_per_epoch, photos)
+    return min(most, plan.pictures_per_epoch or most) // plan.batch
 
 
 def _run_epoch(
@@ -243,24 +258,3 @@ def _step(batch: Batch, epoch: int, network: Any, optimizer: torch.optim.AdamW) 
     optimizer.step()
     values = items.values() if isinstance(items, dict) else items
     return np.array([float(value) for value in values][:3])
-
-
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=Plan.__dataclass_fields__["epochs"].default)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--minutes", type=float, default=None, help="end the schedule after that long at the latest")
-    parser.add_argument("--learning-rate", type=float, default=Plan.__dataclass_fields__["learning_rate"].default)
-    parser.add_argument("--photos-per-epoch", type=int, default=500)
-    parser.add_argument("--limit", type=int, default=None, help="only that many pictures, to try the path")
-    args = parser.parse_args()
-    say(str(train(Plan(**vars(args)))))
-
-
-if __name__ == "__main__":
-    main()
