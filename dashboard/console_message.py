@@ -162,6 +162,6 @@ def make_test_message(kind: str, code: str, now: datetime, rng: random.Random) -
     topic_kind = next((t for t in (TopicKind.TELEMETRY, TopicKind.STATE) if t in KINDS[kind].payloads), None)
     if topic_kind is None:
         return None
-    payload = KINDS[kind].sample(rng, now, topic_kind) | {"at": write_instant(now), "test": True}
+    payload = KINDS[kind].draw(rng, now, topic_kind) | {"at": write_instant(now), "test": True}
     payload["id"] = f"test-{payload['id']}"[:64]
     return TestMessage(id=str(payload["id"]), topic=f"gridwarden/{kind}/{code}/{topic_kind}", payload=payload)

@@ -288,10 +288,16 @@ class DeviceKind:
     readings: Callable[[Any], dict[str, float]]  # numbers in a payload, by metric name
     rules: tuple[Rule, ...]
     symbol: str  # name of the map symbol
-    sample: Callable[[random.Random, datetime, TopicKind], dict[str, Any]]  # an ordinary message, with envelope
+    sample: Callable[[random.Random, datetime, TopicKind], dict[str, Any]]  # an ordinary message, no reply
     status: Callable[[Any], DeviceStatus | None] = no_status  # None: the payload does not say
     commands: tuple[CommandType, ...] = ()
     heard_at: Callable[[Message], datetime | None] = received_at_of
+
+    def draw(self, rng: random.Random, now: datetime, topic_kind: TopicKind) -> dict[str, Any]:
+        """An ordinary message of any topic, with its envelope."""
+        if topic_kind is TopicKind.REPLY:
+            return draw_envelope(rng, now) | {"command_id": f"{rng.getrandbits(32):08x}", "result": "done"}
+        return self.sample(rng, now, topic_kind)
 
 
 def every_topic(payload: type[Payload], *, event: type[Payload] | None = None) -> Mapping[TopicKind, type[Payload]]:

@@ -97,7 +97,7 @@ class SimDevice:
         self._seq = 0
 
     def _draw(self, now: datetime, topic_kind: TopicKind) -> dict[str, Any]:
-        sample = self.kind.sample(self.rng, now, topic_kind)
+        sample = self.kind.draw(self.rng, now, topic_kind)
         return {name: value for name, value in sample.items() if name not in ("v", "id", "seq", "at")}
 
     def draw_car(self, now: datetime) -> dict[str, Any]:

@@ -190,8 +190,6 @@ def read_status(payload: Payload) -> DeviceStatus | None:
 def draw_sample(rng: random.Random, now: datetime, topic_kind: TopicKind) -> dict[str, Any]:
     """A closed door; as an event, somebody who came in."""
     envelope = draw_envelope(rng, now - timedelta(milliseconds=rng.randrange(200)))
-    if topic_kind is TopicKind.REPLY:
-        return envelope | {"command_id": f"{rng.getrandbits(32):08x}", "result": "done"}
     message = envelope | {"door": "closed", "locked": True, "tamper": False, "fault": False}
     message |= {"signal_dbm": round(rng.uniform(-90, -55), 0)}
     if topic_kind is TopicKind.EVENT:

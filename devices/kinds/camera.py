@@ -41,6 +41,10 @@ class CameraPayload(Payload):
     frozen_s: float | None = Field(
         default=None, ge=0, description="frames come, the picture has not changed for so long"
     )
+    looks_per_s: float | None = Field(default=None, ge=0, le=1000, description="looks of the detector a second")
+    skipped_fps: float | None = Field(
+        default=None, ge=0, le=1000, description="looks a second that were wanted and that the detector had no time for"
+    )
 
 
 class CameraEvent(Payload):
@@ -130,6 +134,8 @@ def make_health(
     luma: float | None = None,
     contrast: float | None = None,
     frozen_s: float | None = None,
+    looks_per_s: float | None = None,
+    skipped_fps: float | None = None,
 ) -> Message:
     """A health message as the vision worker makes it, about the instant `now`."""
     payload = CameraPayload(
@@ -141,6 +147,8 @@ def make_health(
         luma=luma,
         contrast=contrast,
         frozen_s=frozen_s,
+        looks_per_s=looks_per_s,
+        skipped_fps=skipped_fps,
     )
     return Message(
         topic_kind=TopicKind.STATE, id=payload.id, seq=None, measured_at=now, received_at=now, payload=payload
@@ -158,7 +166,7 @@ def read_heard_at(message: Message) -> datetime | None:
 
 def read_readings(payload: Payload) -> dict[str, float]:
     """Numbers of the payload by metric."""
-    names = ("fps", "luma", "contrast", "frame_age_s", "frozen_s")
+    names = ("fps", "luma", "contrast", "frame_age_s", "frozen_s", "looks_per_s", "skipped_fps")
     return {n: float(v) for n in names if isinstance(payload, CameraPayload) and (v := getattr(payload, n)) is not None}
 
 
@@ -173,8 +181,6 @@ def read_status(payload: Payload) -> DeviceStatus | None:
 def draw_sample(rng: random.Random, now: datetime, topic_kind: TopicKind) -> dict[str, Any]:
     """A camera in daylight; as an event, a video alarm."""
     envelope = draw_envelope(rng, now - timedelta(milliseconds=rng.randrange(200)))
-    if topic_kind is TopicKind.REPLY:
-        return envelope | {"command_id": f"{rng.getrandbits(32):08x}", "result": "done"}
     if topic_kind is TopicKind.EVENT:
         return envelope | {"priority": rng.randint(1, 4), "method": 5, "alarm_type": 2, "description": "移动侦测"}
     return envelope | {
@@ -198,6 +204,8 @@ KIND = DeviceKind(
         Metric(name="contrast", unit="", title_zh="对比度", title_en="Contrast"),
         Metric(name="frame_age_s", unit="s", title_zh="画面滞后", title_en="Age of the picture"),
         Metric(name="frozen_s", unit="s", title_zh="画面静止", title_en="Picture unchanged"),
+        Metric(name="looks_per_s", unit="fps", title_zh="识别帧率", title_en="Looks a second"),
+        Metric(name="skipped_fps", unit="fps", title_zh="跳过帧率", title_en="Looks skipped a second"),
     ),
     readings=read_readings,
     status=read_status,

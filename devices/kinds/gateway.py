@@ -59,8 +59,6 @@ def read_status(payload: Payload) -> DeviceStatus | None:
 def draw_sample(rng: random.Random, now: datetime, topic_kind: TopicKind) -> dict[str, Any]:
     """A gateway at work."""
     envelope = draw_envelope(rng, now - timedelta(milliseconds=rng.randrange(200)))
-    if topic_kind is TopicKind.REPLY:
-        return envelope | {"command_id": f"{rng.getrandbits(32):08x}", "result": "done"}
     return envelope | {
         "uptime_s": float(rng.randrange(3600, 30 * 86400)),
         "children_online": rng.randrange(1, 60),

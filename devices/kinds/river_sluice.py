@@ -329,8 +329,6 @@ _COMMANDS = (
 def draw_sample(rng: random.Random, now: datetime, topic_kind: TopicKind) -> dict[str, Any]:
     """A station at ordinary water."""
     envelope = draw_envelope(rng, now - timedelta(milliseconds=rng.randrange(200)))
-    if topic_kind is TopicKind.REPLY:
-        return envelope | {"command_id": f"{rng.getrandbits(32):08x}", "result": "done"}
     level_m = rng.uniform(1.2, 1.6)
     return envelope | {
         "level_m": round(level_m, 3),

@@ -79,8 +79,6 @@ def is_silent(state: DeviceState, parameters: NoParameters, since: datetime) -> 
 def draw_sample(rng: random.Random, now: datetime, topic_kind: TopicKind) -> dict[str, Any]:
     """A siren at rest."""
     envelope = draw_envelope(rng, now - timedelta(milliseconds=rng.randrange(200)))
-    if topic_kind is TopicKind.REPLY:
-        return envelope | {"command_id": f"{rng.getrandbits(32):08x}", "result": "done"}
     return envelope | {
         "sounding": False,
         "fault": False,

@@ -145,8 +145,6 @@ def read_status(payload: Payload) -> DeviceStatus | None:
 def draw_sample(rng: random.Random, now: datetime, topic_kind: TopicKind) -> dict[str, Any]:
     """An alarm at rest."""
     envelope = draw_envelope(rng, now - timedelta(milliseconds=rng.randrange(200)))
-    if topic_kind is TopicKind.REPLY:
-        return envelope | {"command_id": f"{rng.getrandbits(32):08x}", "result": "done"}
     return envelope | {
         "status": "normal",
         "imei": f"86{rng.randrange(10**13):013d}",

@@ -152,8 +152,6 @@ def read_status(payload: Payload) -> DeviceStatus | None:
 def draw_sample(rng: random.Random, now: datetime, topic_kind: TopicKind) -> dict[str, Any]:
     """A household meter in ordinary use."""
     envelope = draw_envelope(rng, now - timedelta(milliseconds=rng.randrange(200)))
-    if topic_kind is TopicKind.REPLY:
-        return envelope | {"command_id": f"{rng.getrandbits(32):08x}", "result": "done"}
     return envelope | {
         "volume_m3": round(rng.uniform(50, 900), 3),
         "flow_m3_h": round(rng.choice((0.0, 0.0, rng.uniform(0.05, 0.6))), 3),

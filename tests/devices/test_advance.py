@@ -32,7 +32,7 @@ def draw_messages(data: st.DataObject, kind_name: str) -> list[Message]:
     for n in range(data.draw(st.integers(1, 10))):
         topic = data.draw(st.sampled_from(sorted(kind.payloads)))
         at = NOON + timedelta(seconds=data.draw(st.integers(0, 400)))
-        body = kind.sample(rng, at, topic)
+        body = kind.draw(rng, at, topic)
         body |= {"id": f"m{n}", "at": at.isoformat()}
         if topic is not TopicKind.REPLY:
             for turn in data.draw(st.lists(st.sampled_from(TURNS.get(kind_name, [{}])), max_size=1)):

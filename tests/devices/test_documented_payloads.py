@@ -47,7 +47,7 @@ def test_samples_are_valid_and_their_readings_are_declared(kind: Any) -> None:
     rng = random.Random(5)
     for topic in TopicKind:
         for _ in range(20):
-            sample = json.loads(json.dumps(kind.sample(rng, NOW, topic)))
+            sample = json.loads(json.dumps(kind.draw(rng, NOW, topic)))
             payload = kind.payloads[topic].model_validate(sample)
             assert set(kind.readings(payload)) <= {metric.name for metric in kind.metrics}
             assert set(sample) <= set(type(payload).model_fields)

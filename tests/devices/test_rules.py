@@ -412,7 +412,7 @@ def test_what_rules_remember_survives_json(kind: str) -> None:
     for second in range(0, 400, 20):
         topic = rng.choice((TopicKind.TELEMETRY, TopicKind.STATE))
         fields = {
-            k: v for k, v in bench.kind.sample(rng, at(second), topic).items() if k not in ("v", "id", "seq", "at")
+            k: v for k, v in bench.kind.draw(rng, at(second), topic).items() if k not in ("v", "id", "seq", "at")
         }
         for one in (bench, straight):
             one.take(one.make(at(second), topic, fields))
