@@ -68,10 +68,8 @@ def prepare_postgres(settings: Settings) -> Postgres:
     Raises PostgresError with initdb's own words when that fails.
     """
     account = _pick_account() if os.geteuid() == 0 else None
-    bin_dir, home = find_binaries(), settings.data_dir
+    bin_dir, home = find_binaries(), _find_home(settings)
     if account is not None:
-        key = hashlib.sha256(str(settings.data_dir).encode()).hexdigest()[:12]
-        home = Path("/var/lib/gridwarden") / key
         home.mkdir(parents=True, exist_ok=True)
         bin_dir = _copy_programs(bin_dir)
         shutil.chown(home, account)
@@ -82,6 +80,23 @@ def prepare_postgres(settings: Settings) -> Postgres:
         _make_cluster(server, settings)
     _write_configuration(server)
     return server
+
+
+def _find_home(settings: Settings) -> Path:
+    """Where the cluster lies: root's servers run as another account, which may not enter root's folders."""
+    if os.geteuid() != 0:
+        return settings.data_dir
+    return Path("/var/lib/gridwarden") / hashlib.sha256(str(settings.data_dir).encode()).hexdigest()[:12]
+
+
+def remove_postgres(settings: Settings) -> None:
+    """Delete a stopped server with all its data: of a demo that begins anew, of a test that is over."""
+    home = _find_home(settings)
+    for folder in (home / f"postgres-{MAJOR}", socket_dir(settings.data_dir)):
+        shutil.rmtree(folder, ignore_errors=True)
+    (home / "reserve").unlink(missing_ok=True)
+    if home != settings.data_dir:
+        shutil.rmtree(home, ignore_errors=True)
 
 
 def keep_reserve(home: Path) -> None:

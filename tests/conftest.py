@@ -16,7 +16,7 @@ import pytest
 
 from devices.credential import make_password
 from gridwarden.broker import access_dir, find_mosquitto, prepare_broker, wait_for_broker
-from gridwarden.postgres import prepare_postgres, wait_for_postgres
+from gridwarden.postgres import prepare_postgres, remove_postgres, wait_for_postgres
 from kernel.db import Database, DbRole, conninfo
 from kernel.migration import migrate
 from kernel.settings import DatabaseSettings, Settings
@@ -77,8 +77,7 @@ def installation() -> Iterator[Settings]:
         process.send_signal(signal.SIGINT)
         process.wait(20)
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(server.cluster_dir.parent if server.account else server.cluster_dir, ignore_errors=True)
-        shutil.rmtree(server.socket_dir, ignore_errors=True)
+        remove_postgres(settings)
 
 
 _KEEP = {"schema_migration", "category", "change_counter"}

@@ -1,7 +1,6 @@
 """`gridwarden demo`: the real system under its supervisor, and beside it a simulated city that speaks MQTT, RTSP and HTTP."""
 
 import json
-import shutil
 import socket
 import ssl
 import subprocess
@@ -24,7 +23,7 @@ from gridwarden.demo.install import (
     write_private,
 )
 from gridwarden.demo.tamper import check_tamper
-from gridwarden.postgres import prepare_postgres
+from gridwarden.postgres import remove_postgres
 from gridwarden.process import Child
 from gridwarden.supervise import Supervisor, supervised
 from kernel.clock import Clock
@@ -72,9 +71,7 @@ def run_demo(options: DemoOptions) -> int:
 
 def _settle(options: DemoOptions, base: Settings, folder: Path) -> tuple[Settings, dict[str, str]]:
     """Empty the demo's folder and database, and make its settings."""
-    previous = base.model_copy(update={"data_dir": folder / "data"})
-    old = prepare_postgres(previous)
-    shutil.rmtree(old.cluster_dir.parent if old.account else old.cluster_dir, ignore_errors=True)
+    remove_postgres(base.model_copy(update={"data_dir": folder / "data"}))
     empty_folder(folder)
     host, tls = "127.0.0.1", None
     if options.lan:

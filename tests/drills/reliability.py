@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gridwarden.postgres import prepare_postgres, wait_for_postgres
+from gridwarden.postgres import prepare_postgres, remove_postgres, wait_for_postgres
 from kernel.db import Database, DbRole, conninfo
 from kernel.settings import Settings
 from tests.drills.field import Field, MemoryWatch, register_field
@@ -266,6 +266,7 @@ def own_database(folder: Path) -> Iterator[tuple[dict[str, str], Callable[[], No
     finally:
         if processes:
             stop()
+        remove_postgres(settings)
 
 
 def outage(size: Size, seed: int) -> Verdict:

@@ -20,7 +20,8 @@ import psutil
 import pytest
 
 from grid.importing import import_file
-from kernel.db import Database, DbRole, socket_dir
+from gridwarden.postgres import remove_postgres
+from kernel.db import Database, DbRole
 from kernel.settings import Settings
 from tests.conftest import free_port
 
@@ -162,7 +163,7 @@ def running_system(**changed: str) -> Iterator[System]:
         supervisor.wait(40)
         log.close()
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(socket_dir(settings.data_dir), ignore_errors=True)
+        remove_postgres(settings)
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from gridwarden.postgres import remove_postgres
+from kernel.settings import Settings
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 CATEGORIES = {
     "bin_overflow",
@@ -45,6 +48,7 @@ def run_demo(folder: Path, *arguments: str) -> tuple[int, dict[str, object], str
     done = subprocess.run(
         [*command, *arguments], cwd=ROOT, env=env, capture_output=True, text=True, timeout=480, check=False
     )
+    remove_postgres(Settings(data_dir=folder / "data" / "demo" / "data"))
     return done.returncode, json.loads(report.read_text()) if report.exists() else {}, done.stderr
 
 

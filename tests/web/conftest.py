@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from gridwarden.postgres import remove_postgres
+from kernel.settings import Settings
 from tests.conftest import free_port
 from tests.flows.conftest import wait_until
 
@@ -112,6 +114,7 @@ def demo() -> Iterator[Demo]:
         process.terminate()
         process.wait(40)
         shutil.rmtree(folder, ignore_errors=True)
+        remove_postgres(Settings(data_dir=folder / "demo" / "data"))
 
 
 @pytest.fixture(scope="session")
