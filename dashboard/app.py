@@ -9,14 +9,17 @@ from starlette.middleware import Middleware
 
 from dashboard import (
     answer,
+    camera_record,
     commands,
     console_api,
     dead_letter,
     device,
     evidence,
+    finding,
     health,
     home,
     live,
+    live_video_api,
     login,
     map_layers,
     mappings,
@@ -25,11 +28,14 @@ from dashboard import (
     push,
     readings,
     registry,
+    rehearsal,
     rules,
+    scene,
     staff,
     ways,
 )
 from dashboard.auth import get_user
+from dashboard.boxes import BoxFeed
 from dashboard.camera import LiveCameras
 from dashboard.console import Console
 from dashboard.context import Web
@@ -37,6 +43,7 @@ from dashboard.errors import CatchAll, ProblemBody, install_errors
 from dashboard.hub import Hub
 from dashboard.idempotency import Idempotency, claim_request
 from dashboard.limits import BodyLimit, OriginCheck, SecurityHeaders
+from dashboard.live_video import LiveVideo
 from dashboard.map_layers import LayerCache
 from dashboard.metrics import API, MeasureRequests, Metrics
 from dashboard.session import User
@@ -66,10 +73,12 @@ def open_web(settings: Settings) -> Web:
         clock=clock,
         app_database=app_database,
         worker_database=worker_database,
-        hub=Hub(app_database, worker_database, clock.now, metrics),
+        hub=Hub(app_database, worker_database, clock.now, metrics, settings.vision.model),
         metrics=metrics,
         cameras=LiveCameras(settings.camera, clock.now),
         console=Console(settings, worker_database, clock.now),
+        video=LiveVideo(settings.camera, clock.now),
+        boxes=BoxFeed(settings),
     )
     metrics.registry.register(health.StoredNumbers(web))
     return web
@@ -88,6 +97,8 @@ def create_app(settings: Settings, *, extra_routers: Sequence[APIRouter] = ()) -
             yield
         finally:
             web.cameras.close()
+            web.video.close()
+            web.boxes.close()
             web.console.close()
             ways.close_gate(app)
             web.hub.stop()
@@ -124,6 +135,9 @@ def create_app(settings: Settings, *, extra_routers: Sequence[APIRouter] = ()) -
         staff,
         registry,
         device,
+        camera_record,
+        scene,
+        rehearsal,
         readings,
         dead_letter,
         console_api,
@@ -136,8 +150,10 @@ def create_app(settings: Settings, *, extra_routers: Sequence[APIRouter] = ()) -
         answer,
         map_layers,
         evidence,
+        finding,
         push,
         live,
+        live_video_api,
     ]
     for router in [make_router(get_actor, transaction, settings), *(module.router for module in api)]:
         app.include_router(router, prefix=API)

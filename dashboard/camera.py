@@ -16,8 +16,9 @@ from uuid import UUID
 from PIL import Image
 
 from dashboard.errors import Problem
-from ingest.address import AddressError, check_camera_address
+from ingest.address import AddressError
 from ingest.rtsp import Capture, CaptureFault, Frame
+from ingest.source import check_source
 from kernel.settings import CameraSettings
 
 log = logging.getLogger(__name__)
@@ -128,7 +129,7 @@ class LiveCameras:
                 pull.viewers += 1
                 return pull
         try:
-            check_camera_address(url, self._settings.allowed_networks)  # here too: a refusal is said at once
+            check_source(url, self._settings.allowed_networks)  # here too: a refusal is said at once
         except AddressError as error:
             raise _unreachable(error.fault) from None
         with self._lock:

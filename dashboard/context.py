@@ -4,13 +4,16 @@ import threading
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
+from uuid import UUID
 
 from starlette.requests import HTTPConnection
 
+from dashboard.boxes import BoxFeed
 from dashboard.camera import LiveCameras
 from dashboard.console import Console
 from dashboard.hub import Hub
 from dashboard.idempotency import claim_request
+from dashboard.live_video import LiveVideo
 from dashboard.metrics import Metrics
 from dashboard.session import User
 from grid.locate import Locator
@@ -53,7 +56,11 @@ class Web:
     metrics: Metrics
     cameras: LiveCameras
     console: Console
+    video: LiveVideo
+    boxes: BoxFeed
     places: Places = field(default_factory=Places)
+    openings: dict[tuple[UUID, str], datetime] = field(default_factory=dict)
+    """Who opened which camera last when, for the audit."""
 
     def now(self) -> datetime:
         """The present instant."""

@@ -2,19 +2,25 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Response
+import cv2
+import numpy as np
+from fastapi import APIRouter, Depends, Response
+from pydantic import BaseModel
 from starlette.responses import StreamingResponse
 
-from dashboard.auth import CurrentSession, CurrentUser, CurrentWeb
+from dashboard.auth import CurrentSession, CurrentUser, CurrentWeb, require
 from dashboard.camera import BOUNDARY, Picture, multipart_picture
 from dashboard.context import Web
 from dashboard.errors import Problem
+from dashboard.live_video_api import note_opening
 from dashboard.session import Session, User, read_rights
 from dashboard.store import read_camera_url
 from devices.registry import KINDS, describe_schema
+from kernel.types import Role
+from vision.health import take_view
 
 router = APIRouter(tags=["devices"])
 _RECHECK_S = 15.0
@@ -28,6 +34,13 @@ def _find_url(camera_id: UUID, user: User, web: Web) -> str:
     return url
 
 
+def _note_opening(camera_id: UUID, user: User, web: Web) -> None:
+    with web.app_database.transaction(user.scope) as connection:
+        row = connection.execute("SELECT code FROM device WHERE id = %s", (camera_id,)).fetchone()
+    if row is not None:
+        note_opening(web, user, str(row[0]))
+
+
 @router.get("/cameras/{camera_id}/still.jpg", response_class=Response)
 async def show_still(camera_id: UUID, user: CurrentUser, web: CurrentWeb) -> Response:
     """The camera's picture of this moment. 503 `camera_unreachable`."""
@@ -37,8 +50,34 @@ async def show_still(camera_id: UUID, user: CurrentUser, web: CurrentWeb) -> Res
         picture = await anext(pictures)
     finally:
         await pictures.aclose()
+    await asyncio.to_thread(_note_opening, camera_id, user, web)
     headers = {"Cache-Control": "no-store", "X-Received-At": picture.received_at.isoformat()}
     return Response(picture.jpeg, media_type="image/jpeg", headers=headers)
+
+
+class TaughtView(BaseModel):
+    """The view that a camera shows now, as a preset of its scene holds it (64 by 36 edge strengths)."""
+
+    view: str
+
+
+@router.get("/cameras/{camera_id}/view")
+async def take_camera_view(
+    camera_id: UUID, user: Annotated[User, Depends(require(Role.ENGINEER, Role.ADMIN))], web: CurrentWeb
+) -> TaughtView:
+    """The view of this moment, to be taught as a preset. 503 `camera_unreachable`."""
+    url = await asyncio.to_thread(_find_url, camera_id, user, web)
+    pictures = web.cameras.watch(camera_id, url)
+    try:
+        picture = await anext(pictures)
+    finally:
+        await pictures.aclose()
+
+    def read() -> str:
+        image = cv2.imdecode(np.frombuffer(picture.jpeg, np.uint8), cv2.IMREAD_COLOR)
+        return take_view(np.asarray(image, np.uint8))
+
+    return TaughtView(view=await asyncio.to_thread(read))
 
 
 @router.get("/cameras/{camera_id}/live.mjpg", response_class=StreamingResponse)
@@ -47,6 +86,7 @@ async def show_live(camera_id: UUID, session: CurrentSession, web: CurrentWeb) -
     url = await asyncio.to_thread(_find_url, camera_id, session.user, web)
     pictures = web.cameras.watch(camera_id, url)
     first = await anext(pictures)
+    await asyncio.to_thread(_note_opening, camera_id, session.user, web)
     stream = _stream(first, pictures, session, web)
     return StreamingResponse(
         stream, media_type=f"multipart/x-mixed-replace; boundary={BOUNDARY}", headers={"Cache-Control": "no-store"}

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import UUID
 
 from dashboard.store import (
@@ -13,6 +14,7 @@ from dashboard.store import (
     read_summary,
     write_json,
 )
+from dashboard.watching import summarise_vision
 from devices.command_store import read_command_views
 from dispatch.flood import load_json, read_flood
 from dispatch.view import read_incidents
@@ -47,8 +49,13 @@ class Live:
         return f'{head[:-1]},"devices":[{",".join(self.devices)}],"staff":{staff}}}'
 
 
-def read_snapshot(connection: Connection, sees_staff: bool, now: datetime) -> tuple[int, str]:
-    """Everything open and everybody, with the number up to which it is true: what comes later has a higher one."""
+def read_snapshot(
+    connection: Connection, sees_staff: bool, now: datetime, model: Path | None = None
+) -> tuple[int, str]:
+    """Everything open and everybody, with the number up to which it is true: what comes later has a higher one.
+
+    `model`: the detector that watches.
+    """
     seq = read_last_seq(connection)  # before the objects: they may be newer than their number, never older
     message = {
         "type": "snapshot",
@@ -59,7 +66,7 @@ def read_snapshot(connection: Connection, sees_staff: bool, now: datetime) -> tu
         "staff": read_staff(connection) if sees_staff else [],
         "commands": read_command_views(connection, open_only=True) if sees_staff else [],
         "flood": load_json(read_flood(connection, now, grouped=False)) if sees_staff else None,
-        "summary": read_summary(connection),
+        "summary": read_summary(connection) | {"vision": summarise_vision(connection, model, now)},
     }
     return seq, write_json(message)
 

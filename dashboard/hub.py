@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -42,8 +43,15 @@ class Hub:
     """All sockets of this process and the threads that feed them."""
 
     def __init__(
-        self, app_database: Database, worker_database: Database, now: Callable[[], datetime], metrics: Metrics
+        self,
+        app_database: Database,
+        worker_database: Database,
+        now: Callable[[], datetime],
+        metrics: Metrics,
+        model: Path | None = None,
     ) -> None:
+        """`model`: the detector's file, told in the snapshots."""
+        self._model = model
         self._app_database = app_database
         self._worker_database = worker_database
         self._now = now
@@ -167,7 +175,7 @@ class Hub:
 
     def _read_snapshot(self, audience: Audience) -> tuple[int, str]:
         with self._app_database.transaction(audience.scope) as connection:
-            return read_snapshot(connection, audience.sees_staff, self._now())
+            return read_snapshot(connection, audience.sees_staff, self._now(), self._model)
 
     def _read_resume(self, audience: Audience, since: int) -> tuple[int, list[Delta]] | None:
         with self._worker_database.transaction() as connection:

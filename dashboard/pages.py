@@ -18,6 +18,7 @@ _PAGES = {
     "login": "index.html",
     "wall": "wall.html",
     "phone": "phone.html",
+    "cameras": "cameras.html",
     "devices": "engineer.html",
     "device": "scan.html",
 }
@@ -80,6 +81,7 @@ def open_front(request: Request, web: CurrentWeb) -> Response:
 @router.get("/login")
 @router.get("/wall")
 @router.get("/phone")
+@router.get("/cameras")
 @router.get("/devices")
 @router.get("/devices/{path:path}")  # the engineers' page finds its own way from here
 @router.get("/device/{code}")  # where the label on a device leads

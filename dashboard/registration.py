@@ -14,6 +14,7 @@ import psycopg
 from psycopg import Rollback
 from psycopg.types.json import Jsonb
 
+from devices.camera import FACTS, check_facts, write_facts
 from devices.importing import DeviceList, RowProblem
 from devices.model import Device
 from devices.store import (
@@ -30,7 +31,8 @@ from devices.store import (
 )
 from grid.coordinates import CoordinateError, CrsError, to_cgcs2000
 from grid.locate import Locator
-from ingest.address import AddressError, check_camera_address
+from ingest.address import AddressError
+from ingest.source import check_source
 from kernel.audit import write_audit
 from kernel.change import ChangeKind, note_change
 from kernel.db import Connection
@@ -71,6 +73,13 @@ class NewDevice:
     heading_deg: float | None = None
     fov_deg: float | None = None
     range_m: float | None = None
+    substream_url: str = ""
+    onvif_profile: str = ""
+    onvif_address: str = ""
+    ptz: bool = False
+    gb_device_id: str = ""
+    gb_channel_id: str = ""
+    platform: str = ""
 
 
 def register_device(
@@ -112,10 +121,14 @@ def _add_camera(
 ) -> Device:
     if not new.url:
         raise DeviceError("no_address", f"{new.code}: a camera needs its RTSP address (--url)")
-    check_camera_address(new.url, settings.camera.allowed_networks)
+    facts = {name: getattr(new, name) for name in FACTS}
+    check_facts(facts)
+    for url in (new.url, new.substream_url):
+        if url:
+            check_source(url, settings.camera.allowed_networks)
     scene = dict(new.scene) if new.scene is not None else {"zones": []}
     parse_scene(scene, discover())
-    return add_camera(
+    device = add_camera(
         connection,
         record,
         new.url,
@@ -125,6 +138,8 @@ def _add_camera(
         fov_deg=new.fov_deg,
         range_m=new.range_m,
     )
+    write_facts(connection, device.id, facts)
+    return device
 
 
 class Position(TypedDict):
@@ -274,7 +289,8 @@ def _describe(error: Exception) -> RowProblem:
     if isinstance(error, psycopg.Error) and not isinstance(error, psycopg.DataError | psycopg.IntegrityError):
         raise error
     fields = {"code_taken": "code", "bad_code": "code", "unknown_kind": "kind", "bad_settings": "settings",
-              "unknown_parent": "parent", "not_a_gateway": "parent", "no_address": "url"}  # fmt: skip
+              "unknown_parent": "parent", "not_a_gateway": "parent", "no_address": "url",
+              "bad_gb_code": "gb_channel_id", "bad_onvif_address": "onvif_address"}  # fmt: skip
     code = error.code if isinstance(error, DeviceError) else _CODES.get(type(error), "bad_value")
     return RowProblem(code, fields.get(code, _FIELDS.get(type(error), "")), str(error))
 

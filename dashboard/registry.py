@@ -133,6 +133,12 @@ class DeviceBody(DeviceChanges):
     heading_deg: Annotated[FiniteFloat, Field(ge=0, le=360)] | None = None
     fov_deg: Annotated[FiniteFloat, Field(gt=0, le=360)] | None = None
     range_m: Annotated[FiniteFloat, Field(gt=0)] | None = None
+    substream_url: Annotated[str, Field(max_length=500)] = ""
+    onvif_profile: Words = ""
+    onvif_address: Words = ""
+    ptz: bool = False
+    gb_device_id: Annotated[str, Field(max_length=20)] = ""
+    gb_channel_id: Annotated[str, Field(max_length=20)] = ""
 
 
 class RowProblemView(BaseModel):

@@ -39,6 +39,7 @@ class _Server(uvicorn.Server):
         web = getattr(getattr(app, "state", None), "web", None)
         if web is not None:
             web.cameras.close()
+            web.video.close()
             web.console.close()
             web.hub.stop()
             await asyncio.sleep(0.1)

@@ -211,6 +211,8 @@ class EvidenceRow:
     taken_at: datetime
     created_by: UUID | None
     detail: JsonObject
+    masked: bool = False
+    deleted_at: datetime | None = None
 
 
 def insert_evidence(connection: Connection, row: EvidenceRow) -> None:
@@ -229,7 +231,7 @@ def read_evidence(connection: Connection, evidence_id: UUID) -> EvidenceRow | No
     """A picture's row; None when it does not exist or is not in scope."""
     with connection.cursor(row_factory=class_row(EvidenceRow)) as cursor:
         return cursor.execute(
-            "SELECT id, kind, path, sha256, mime, width, height, area_code, lon, lat, taken_at, created_by, detail"
-            " FROM evidence WHERE id = %s",
+            "SELECT id, kind, path, sha256, mime, width, height, area_code, lon, lat, taken_at, created_by, detail,"
+            " masked, deleted_at FROM evidence WHERE id = %s",
             (evidence_id,),
         ).fetchone()

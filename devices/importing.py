@@ -46,6 +46,12 @@ _HEADINGS: Mapping[str, tuple[str, ...]] = {
     "heading_deg": ("朝向",),
     "fov_deg": ("视场角",),
     "range_m": ("可视距离",),
+    "substream_url": ("子码流地址", "子码流"),
+    "onvif_profile": ("onvif配置", "onvif_token"),
+    "onvif_address": ("onvif地址",),
+    "ptz": ("云台", "可控云台"),
+    "gb_device_id": ("国标设备编码", "国标设备编号", "国标编码"),
+    "gb_channel_id": ("国标通道编码", "国标通道编号", "通道编码"),
 }
 _NUMBERS = ("lon", "lat", "heading_deg", "fov_deg", "range_m")
 _CRS_NAMES = {
@@ -297,6 +303,8 @@ def _read_cell(name: str, cell: Any) -> Any:
         return _read_number(name, cell)
     if name == "settings":
         return _read_settings(cell)
+    if name == "ptz":
+        return _read_flag(name, cell)
     text = _read_text(cell)
     if name == "kind":
         return next((kind.name for kind in KINDS.values() if text in (kind.title_zh, kind.title_en)), text)
@@ -325,6 +333,17 @@ def _read_number(name: str, cell: Any) -> float | None:
     if isinstance(cell, bool) or not math.isfinite(value):
         raise ValueError(f"{name}: a number is wanted, not {text[:40]!r}")
     return value
+
+
+def _read_flag(name: str, cell: Any) -> bool | None:
+    text = _read_text(cell).lower()
+    if text in ("1", "是", "有", "true", "yes"):
+        return True
+    if text in ("0", "否", "无", "false", "no"):
+        return False
+    if not text:
+        return None
+    raise ValueError(f"{name}: yes or no is wanted, not {text[:40]!r}")
 
 
 def _read_settings(cell: Any) -> dict[str, Any] | None:

@@ -51,7 +51,7 @@ def read_presences(connection: Connection, camera_ids: list[UUID], now: datetime
         """
         SELECT d.code, v.zone, v.saved_at FROM vision_state v JOIN device d ON d.id = v.device_id
         WHERE v.device_id = ANY (%(cameras)s) AND v.rule = ANY (%(rules)s) AND v.saved_at >= %(since)s
-          AND (v.state #>> '{state,raised_s}' IS NOT NULL OR coalesce((v.state #>> '{state,window,-1,1}')::numeric, 0) > 0)
+          AND (v.state #>> '{state,raised_s}' IS NOT NULL OR coalesce((v.state #>> '{state,counts,-1,people}')::numeric, 0) > 0)
         UNION ALL
         SELECT d.code, r.zone, r.received_at FROM report r JOIN device d ON d.id = r.device_id
         WHERE r.device_id = ANY (%(cameras)s) AND r.rule = ANY (%(rules)s) AND r.received_at >= %(since)s

@@ -289,6 +289,12 @@ def _send_back(step: Step) -> Effect:
     return Effect(changes={**_NOBODY, **waits})
 
 
+def _reopen(step: Step) -> Effect:
+    again = {"handled_at": None, "ended_at": None, "handler_id": None, "acknowledged_at": None, "acknowledged_by": None}
+    filed = _file(step)  # the limit runs anew
+    return Effect(changes={**filed.changes, **_NOBODY, **again})
+
+
 def _acknowledge(step: Step) -> Effect:
     return Effect()  # `perform` notes the first operator who acted, and that is all there is to it
 
@@ -307,4 +313,5 @@ _EFFECTS: dict[Action, Callable[[Step], Effect]] = {
     Action.REWORK: _rework,
     Action.SEND_BACK: _send_back,
     Action.ACKNOWLEDGE: _acknowledge,
+    Action.REOPEN: _reopen,
 }

@@ -1,6 +1,6 @@
 """The functions that join decisions and rows. A report's way through dispatch is these calls:
 
-take_reports (report → incident, filed) · advance (offered, expired, checked) · act (what people do).
+take_reports (report → incident, filed) · take_updates (what became of it) · advance (offered, expired, checked) · act (what people do).
 """
 
 from datetime import datetime
@@ -11,10 +11,11 @@ from dispatch.action import perform
 from dispatch.intake import take_reports
 from dispatch.model import Action, ActionRefused, Actor, Incident, IncidentView, Inputs, JsonObject
 from dispatch.progress import advance, consider
+from dispatch.recurrence import take_updates
 from kernel.db import Connection
 from kernel.settings import Settings
 
-__all__ = ["act", "advance", "candidates", "take_reports"]
+__all__ = ["act", "advance", "candidates", "take_reports", "take_updates"]
 
 
 def act(

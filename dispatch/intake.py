@@ -25,6 +25,7 @@ from dispatch.model import (
 )
 from dispatch.number import number_incidents
 from dispatch.policy import dedup_key, files_by_itself
+from dispatch.recurrence import find_neighbour, reopen
 from grid.locate import Locator
 from grid.model import Place
 from kernel.db import Connection
@@ -68,7 +69,7 @@ def take_reports(
                     store.refuse_report(connection, report.id, OUTSIDE, now)
                     log.warning("report outside the district", extra={"report_id": report.id})
                 else:
-                    incident_id = _take(connection, report, place, key, now)
+                    incident_id = _take(connection, report, place, key, now, settings)
                     if incident_id is not None:
                         opened[report.id] = incident_id
         except _BUSY as error:
@@ -93,12 +94,16 @@ def _place(locator: Locator, reports: list[WaitingReport]) -> list[tuple[str, Wa
     ]
 
 
-def _take(connection: Connection, report: WaitingReport, place: Place, key: str, now: datetime) -> UUID | None:
+def _take(
+    connection: Connection, report: WaitingReport, place: Place, key: str, now: datetime, settings: Settings
+) -> UUID | None:
     """The new incident's id, or None when the report joined one."""
     for _ in range(_TRIES):
         incident = store.lock_open_incident(connection, key)
         # What happened before the last one of this cause was handled has been dealt with, however late it is told.
         incident = incident or store.lock_closed_incident(connection, key, report.occurred_at)
+        incident = incident or find_neighbour(connection, report, settings)
+        incident = incident or reopen(connection, report, now, settings)
         if incident is not None:
             _join(connection, incident, report, place, now)
             return None

@@ -29,6 +29,7 @@ class Action(StrEnum):
     REWORK = "rework"  # 返工
     SEND_BACK = "send_back"  # 回退
     ACKNOWLEDGE = "acknowledge"  # seen by an operator
+    REOPEN = "reopen"  # what a camera found came back soon after the closure
 
 
 class Happening(StrEnum):
@@ -36,6 +37,9 @@ class Happening(StrEnum):
 
     OPEN = "open"  # the first report made the incident
     REPORT_ADDED = "report_added"  # one more report of the same cause
+    FINDING_GREW = "finding_grew"  # what a camera found is larger or worse than it was
+    FINDING_BACK = "finding_back"  # it had been gone for a while
+    FINDING_CLEARED = "finding_cleared"  # a camera sees no more of what it found; that closes nothing
     CHECK_REQUESTED = "check_requested"  # a camera or sensor is asked to look again
     OPERATOR_NEEDED = "operator_needed"  # the system cannot go on by itself
     NOTICE = "notice"  # somebody of the home, a neighbour or a grid worker was told, or answered (dispatch.escalation)
@@ -237,6 +241,22 @@ class WaitingReport:
     device_code: str | None
     device_name: str | None
     reporter_name: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReportUpdate:
+    """What became of a report that has its incident. `kind`: grew, latest, cleared, back, clip."""
+
+    id: UUID
+    report_id: UUID
+    incident_id: UUID
+    kind: str
+    at: datetime
+    severity: int | None
+    evidence_id: UUID | None
+    detail: JsonObject
+    source: Source
+    device_name: str | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,6 +17,7 @@ AMBER_FROM = 0.8  # of the limit (DOMAIN: lights)
 TASK_WEIGHT_M = 500.0  # an open task counts like so many metres of way: the project's own value
 MANY_TASKS = 3  # a person with so many open tasks comes after all who have fewer: the project's own value
 _EARTH_RADIUS_M = 6_371_008.8
+_SAME_OVERLAP, _SAME_COVER = 0.33, 0.7  # of two boxes at one place of a picture: the project's own values
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +70,8 @@ TRANSITIONS: tuple[Transition, ...] = (
     _line(Action.SEND_BACK, (Who.ASSIGNEE, Who.OPERATOR), (_S.ACCEPTED, _S.ON_SITE), _S.FILED, Need.REASON),
     # A filing that should not have been: back to verification, which takes the time limit away with it.
     _line(Action.SEND_BACK, _OPERATOR, (_S.FILED,), _S.REPORTED, Need.REASON),
+    # Only for a camera's finding that comes back at its place within `dispatch.reopen_s` (dispatch.recurrence).
+    _line(Action.REOPEN, _SYSTEM, (_S.CLOSED,), _S.FILED),
     # Says "seen" and silences the blinking; it changes nothing about what must be done.
     _line(Action.ACKNOWLEDGE, _OPERATOR, OPEN_STATES, None),
 )
@@ -116,6 +119,18 @@ def dedup_key(dedup: str, category: str, cell_code: str, device_id: UUID | None)
     if dedup == "device" and device_id is not None:
         return f"{category}:{device_id}"
     return f"{category}:{cell_code}"
+
+
+def same_place(first: Sequence[float], second: Sequence[float]) -> bool:
+    """Whether two boxes of one camera's picture (x1, y1, x2, y2) lie at the same place: a third of them is common, or
+    most of the smaller one lies in the other."""
+    left, top = max(first[0], second[0]), max(first[1], second[1])
+    right, bottom = min(first[2], second[2]), min(first[3], second[3])
+    common = max(0.0, right - left) * max(0.0, bottom - top)
+    sizes = [max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1]) for box in (first, second)]
+    if not min(sizes):
+        return False
+    return common / (sum(sizes) - common) >= _SAME_OVERLAP or common / min(sizes) >= _SAME_COVER
 
 
 def light(limit_from: datetime | None, due_at: datetime | None, at: datetime) -> Light | None:

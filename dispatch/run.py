@@ -12,7 +12,7 @@ import psycopg
 from devices.seal import Seal
 from dispatch.escalation import CHANNEL as NOTICE_CHANNEL
 from dispatch.escalation import escalate
-from dispatch.flow import advance, take_reports
+from dispatch.flow import advance, take_reports, take_updates
 from dispatch.notice import deliver_notices
 from dispatch.outbox import CHANNEL as PUSH_CHANNEL
 from dispatch.outbox import Channel, deliver_due, load_channels
@@ -79,10 +79,12 @@ def _round(database: Database, clock: Clock, settings: Settings, locator: Locato
     with database.transaction() as connection:
         taken = take_reports(connection, clock.now(), settings, locator, _BATCH)
     with database.transaction() as connection:
+        told = take_updates(connection, clock.now(), _BATCH)
+    with database.transaction() as connection:
         advance(connection, clock.now(), settings, _BATCH)
     with database.transaction() as connection:
         escalate(connection, clock.now(), settings)
-    return taken == _BATCH
+    return _BATCH in (taken, told)
 
 
 def _push(

@@ -137,6 +137,10 @@ class EvidenceOut(_Body):
     height: int
     lon: float | None
     lat: float | None
+    mime: str
+    sha256: str = Field(description="of the file that is shown, hexadecimal")
+    masked: bool = Field(description="heads and plates are covered, as far as the detector saw them")
+    gone: bool = Field(description="its file was deleted by rule; what is known of it stays")
 
 
 class ActionOut(_Body):

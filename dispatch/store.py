@@ -1,5 +1,6 @@
 """The SQL of incidents: rows locked, written and logged. How an incident reads as JSON is in dispatch/view.py."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -14,6 +15,7 @@ from dispatch.model import (
     Actor,
     CheckRequest,
     Incident,
+    ReportUpdate,
     WaitingReport,
 )
 from dispatch.view import read_handlers as read_handlers
@@ -25,6 +27,8 @@ from kernel.db import Connection
 from kernel.ids import new_id
 from kernel.report import CHANNEL as WAKE_CHANNEL
 from kernel.types import CheckKind, IncidentState, Verdict
+
+_FINDINGS_LOCK = 4_715_201
 
 _INCIDENT = """
     SELECT i.id, i.number, i.category, i.severity, i.state, i.cell_code, i.area_code, i.place, i.lon, i.lat, i.opened_at,
@@ -222,6 +226,86 @@ def place_report(
 def refuse_report(connection: Connection, report_id: UUID, refusal: str, now: datetime) -> None:
     """Dispatch has looked, and no incident comes of it; the report is kept with the reason."""
     connection.execute("UPDATE report SET refusal = %s, taken_at = %s WHERE id = %s", (refusal, now, report_id))
+
+
+# ------------------------------------------------------------------------------------------------ findings of cameras
+
+
+def wait_for_category(connection: Connection, category: str) -> None:
+    """Let those who open incidents for cameras' findings of this category do so one after the other."""
+    connection.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (_FINDINGS_LOCK, category))
+
+
+def lock_open_findings(connection: Connection, category: str, lon: float, lat: float, reach_m: float) -> list[Incident]:
+    """Open incidents of the category about as near as `reach_m` that a camera's placed zone reported, locked."""
+    lat_reach = reach_m / 110_000
+    lon_reach = lat_reach / max(0.05, math.cos(math.radians(lat)))
+    with connection.cursor(row_factory=class_row(Incident)) as cursor:
+        found = cursor.execute(
+            _INCIDENT
+            + """
+            WHERE i.category = %(category)s AND i.state NOT IN ('closed', 'void')
+              AND i.lat BETWEEN %(lat)s - %(lat_reach)s AND %(lat)s + %(lat_reach)s
+              AND i.lon BETWEEN %(lon)s - %(lon_reach)s AND %(lon)s + %(lon_reach)s
+              AND EXISTS (SELECT FROM report r WHERE r.incident_id = i.id AND r.source = 'camera'
+                          AND r.detail @> '{"placed": true}')
+            ORDER BY i.id LIMIT 20 FOR UPDATE OF i
+            """,
+            {"category": category, "lon": lon, "lat": lat, "lon_reach": lon_reach, "lat_reach": lat_reach},
+        ).fetchall()
+    return [_typed(row) for row in found]
+
+
+def lock_closed_findings(
+    connection: Connection, report: WaitingReport, since: datetime
+) -> list[tuple[Incident, list[list[float]]]]:
+    """Incidents closed since then that the same camera's rule reported for the same zone, locked, the newest first;
+    with the boxes of those reports."""
+    which = {"device": report.device_id, "rule": report.rule, "zone": report.zone}
+    with connection.cursor(row_factory=class_row(Incident)) as cursor:
+        found = cursor.execute(
+            _INCIDENT
+            + """
+            WHERE i.category = %(category)s AND i.state = 'closed' AND i.ended_at >= %(since)s AND NOT c.named_person
+              AND EXISTS (SELECT FROM report r WHERE r.incident_id = i.id AND r.source = 'camera'
+                          AND r.device_id = %(device)s AND r.rule = %(rule)s AND r.zone = %(zone)s)
+            ORDER BY i.ended_at DESC LIMIT 5 FOR UPDATE OF i
+            """,
+            {**which, "category": report.category, "since": since},
+        ).fetchall()
+    result = []
+    for row in found:
+        boxes = connection.execute(
+            "SELECT detail -> 'box' FROM report WHERE incident_id = %(id)s AND device_id = %(device)s"
+            " AND rule = %(rule)s AND zone = %(zone)s AND jsonb_typeof(detail -> 'box') = 'array' LIMIT 100",
+            {**which, "id": row.id},
+        ).fetchall()
+        result.append((_typed(row), [box for (box,) in boxes]))
+    return result
+
+
+def claim_updates(connection: Connection, limit: int) -> list[ReportUpdate]:
+    """What became of reports that have their incident, oldest first, locked; what another worker holds is left to it."""
+    connection.execute(
+        "UPDATE report_update u SET taken_at = u.at FROM report r WHERE u.taken_at IS NULL AND r.id = u.report_id"
+        " AND r.incident_id IS NULL AND r.refusal IS NOT NULL"
+    )
+    with connection.cursor(row_factory=class_row(ReportUpdate)) as cursor:
+        return cursor.execute(
+            """
+            SELECT u.id, u.report_id, r.incident_id, u.kind, u.at, u.severity, u.evidence_id, u.detail, r.source,
+                   d.name AS device_name
+            FROM report_update u JOIN report r ON r.id = u.report_id LEFT JOIN device d ON d.id = r.device_id
+            WHERE u.taken_at IS NULL AND r.incident_id IS NOT NULL
+            ORDER BY r.incident_id, u.at, u.id LIMIT %s FOR UPDATE OF u SKIP LOCKED
+            """,
+            (limit,),
+        ).fetchall()
+
+
+def mark_update(connection: Connection, update_id: UUID, now: datetime) -> None:
+    """The incident has been told."""
+    connection.execute("UPDATE report_update SET taken_at = %s WHERE id = %s", (now, update_id))
 
 
 # ------------------------------------------------------------------------------------------------ evidence and checks

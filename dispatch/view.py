@@ -266,8 +266,8 @@ def _read_evidence(connection: Connection, view: IncidentView) -> list[Row]:
     ids |= {check["evidence_id"] for check in view["checks"] if check["evidence_id"]}
     with connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
-            "SELECT id, kind, taken_at, width, height, lon, lat FROM evidence WHERE id = ANY (%s::uuid[])"
-            " ORDER BY taken_at, id",
+            "SELECT id, kind, taken_at, width, height, lon, lat, mime, encode(sha256, 'hex') AS sha256, masked,"
+            " deleted_at IS NOT NULL AS gone FROM evidence WHERE id = ANY (%s::uuid[]) ORDER BY taken_at, id",
             (sorted(ids),),
         ).fetchall()
     return [{name: text_of(value) for name, value in row.items()} for row in rows]

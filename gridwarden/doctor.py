@@ -240,10 +240,10 @@ def check_model(settings: Settings) -> list[Finding]:
     if not path.exists():
         return [Finding(check="model", level=Level.FAIL, says=f"no model at {path}: no camera is watched",
                         mend="restore the file, set vision.model, or `gridwarden vision add-model`")]  # fmt: skip
-    from vision.detect import Detector, ModelError
+    from vision.detect import ModelError, open_detector
 
     try:
-        Detector(path, threads=1)
+        detector = open_detector(settings.vision)
     except ModelError as error:
         return [
             Finding(
@@ -253,10 +253,11 @@ def check_model(settings: Settings) -> list[Finding]:
                 mend="set vision.model to one that fits",
             )
         ]
-    if path.name == "bundled.onnx":
-        return [Finding(check="model", level=Level.WARN, says="the bundled model knows rendered scenes only, not your streets",
+    if detector.description.rendered_only:
+        return [Finding(check="model", level=Level.WARN, says=f"{path.name} knows rendered scenes only, not your streets",
                         mend="`gridwarden vision add-model FILE --sha256 H` installs a real one (docs/vision-model.md)")]  # fmt: skip
-    return [Finding(check="model", level=Level.OK, says=path.name)]
+    sees = ", ".join(sorted(detector.labels))
+    return [Finding(check="model", level=Level.OK, says=f"{path.name} on {settings.vision.device} sees {sees}")]
 
 
 def check_cameras(settings: Settings) -> list[Finding]:

@@ -17,17 +17,18 @@ class ModelRefusedError(RuntimeError):
 
 
 def install_model(source: str, sha256: str, settings: Settings) -> Path:
-    """Install the ONNX model at `source` (path or https address) under the data directory; where it is now.
+    """Install the model at `source` (path or https address) under the data directory; where it is now.
 
     Raises ModelRefusedError when digest, size or form do not fit; nothing is left behind then.
     """
-    from vision.detect import Detector, ModelError
+    from vision.detect import ModelError, open_detector
+    from vision.registry import SUFFIXES
 
     folder = settings.data_dir / "models"
     folder.mkdir(parents=True, exist_ok=True)
     name = Path(urlparse(source).path).name
-    if not name.endswith(".onnx"):
-        raise ModelRefusedError(f"{name!r} is not an .onnx file")
+    if Path(name).suffix not in SUFFIXES or name.endswith(".xml"):
+        raise ModelRefusedError(f"{name!r} is not an .onnx, .pt or .engine file")
     # Everything is tried in a folder of its own: an installed model of the same name stays until this one can be used.
     with tempfile.TemporaryDirectory(prefix=".trial-", dir=folder) as trial:
         staged = Path(trial) / name
@@ -39,12 +40,14 @@ def install_model(source: str, sha256: str, settings: Settings) -> Path:
         if description and description.exists():
             shutil.copyfile(description, staged.with_suffix(".toml"))
         try:
-            Detector(staged, threads=1)
+            open_detector(settings.vision, staged)
         except ModelError as error:
             raise ModelRefusedError(f"{name} cannot be used: {error}") from error
         for part in (staged.with_suffix(".toml"), staged):
             if part.exists():
                 part.replace(folder / part.name)
+            else:  # a description that belonged to an earlier model of this name would be wrong about the new one
+                (folder / part.name).unlink(missing_ok=True)
     return folder / name
 
 

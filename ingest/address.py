@@ -79,6 +79,17 @@ def check_camera_address(url: str, allowed_networks: Sequence[str], resolve: Res
     shown = hide_password(url)
     host = parts.hostname or ""
     port = parts.port or DEFAULT_PORTS[parts.scheme]
+    ip = check_host(host, port, shown, allowed_networks, resolve)
+    return CameraAddress(url=_pin(parts, ipaddress.ip_address(ip), port), shown=shown, host=host, ip=ip, port=port)
+
+
+def check_host(
+    host: str, port: int, shown: str, allowed_networks: Sequence[str], resolve: Resolve = resolve_host
+) -> str:
+    """The IP address to connect to for a host's name; `shown` is what an error says of it.
+
+    Raises AddressError (no_such_host, forbidden_network) as `check_camera_address`.
+    """
     try:
         ips = [ipaddress.ip_address(text.partition("%")[0]) for text in resolve(host, port)]
     except (OSError, UnicodeError):
@@ -92,7 +103,7 @@ def check_camera_address(url: str, allowed_networks: Sequence[str], resolve: Res
                 AddressFault.FORBIDDEN_NETWORK,
                 f"{shown}: {ip} is not in a network that camera.allowed_networks names",
             )
-    return CameraAddress(url=_pin(parts, ips[0], port), shown=shown, host=host, ip=str(ips[0]), port=port)
+    return str(ips[0])
 
 
 def parse_networks(names: Sequence[str]) -> tuple[Network, ...]:

@@ -1,32 +1,42 @@
-"""Frames from an RTSP camera.
+"""Frames and packets from an RTSP camera.
 
 A `Capture` keeps the newest frame only, so a slow reader gets a late picture never. Opening and reading have
 time-outs of their own, watched from outside: the video library can ignore the ones it is given (PyAV #584), and then
 the attempt is left behind and a new one begun. A lost camera is tried again with growing, jittered pauses.
+
+The stream is taken apart once. Its packets go into a ring in memory, from which clips are made, and to whoever taps them
+(a recording); decoded is only what is wanted, which may change while it runs.
 """
 
 from __future__ import annotations
 
-import errno
 import logging
 import random
-import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import av
 import av.error
-import numpy as np
 from av.video.frame import VideoFrame
-from numpy.typing import NDArray
 
-from ingest.address import AddressError, AddressFault, CameraAddress, check_camera_address, hide_password
+from ingest.address import AddressError, CameraAddress, hide_password
+from ingest.attempt import Attempt
+from ingest.decoding import Decode, Decoding, decode
+from ingest.fault import ADDRESS_FAULTS, CaptureError, CaptureFault, explain, find_video, is_other_protocol
+from ingest.frame import CaptureStatus, Frame
+from ingest.packets import ClipDesk, ClipDone, CodedPacket, Intake, PacketRing
+from ingest.relay import Relay, is_redirected
+from ingest.source import find_address
+
+__all__ = [
+    "Capture", "CaptureError", "CaptureFault", "CaptureStatus", "ClipDone", "Decode", "Frame",
+    "decode", "explain", "find_video", "probe",
+]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
@@ -35,78 +45,15 @@ LONGEST_PAUSE_S = 15.0
 GRACE_S = 2.0
 """How much longer than its own time-outs an attempt may take before it is left behind."""
 MAX_HUNG = 4
+WATCH_S = 0.25
 RATE_WINDOW_S = 5.0
-MAX_PIXELS = 8192 * 8192
+PICTURE_TIMEOUT_S = 30.0
+"""A stream that has gone on for so long and gave no picture is not a video that we can read."""
+LISTEN_S = 0.5
+"""How long the library listens to find out what a stream is, before anything of it is handed on."""
+RING_BYTES = 16_000_000
 PROTOCOLS = "rtsp,rtsps,rtp,rtcp,srtp,udp,tcp,tls,crypto"
 """What the library may open on behalf of an address, whatever a server answers: no files, no http."""
-
-
-class CaptureFault(StrEnum):
-    """Why there are no frames; stable codes."""
-
-    ADDRESS = "address"
-    REFUSED = "refused"
-    TIMED_OUT = "timed_out"
-    NO_SUCH_HOST = "no_such_host"
-    UNREACHABLE = "unreachable"
-    UNAUTHORISED = "unauthorised"
-    NOT_FOUND = "not_found"
-    NOT_VIDEO = "not_video"
-    ENDED = "ended"
-    BROKEN = "broken"
-
-
-ADDRESS_FAULTS = {AddressFault.NO_SUCH_HOST: CaptureFault.NO_SUCH_HOST}
-
-
-class CaptureError(Exception):
-    """A source that gives no frames. The text never has a password."""
-
-    def __init__(self, fault: CaptureFault, text: str) -> None:
-        super().__init__(text)
-        self.fault = fault
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Frame:
-    """One decoded frame. `seq` counts from 1 over all reconnects; `pts_s` is the stream's own time, if it says one;
-    `key`: coded without reference to others."""
-
-    seq: int
-    received_at: datetime
-    pts_s: float | None
-    key: bool
-    video_frame: VideoFrame
-
-    def picture(self) -> NDArray[np.uint8]:
-        """(H, W, 3) uint8, BGR. Converted here, for the frames that are really looked at."""
-        return np.asarray(self.video_frame.to_ndarray(format="bgr24"), np.uint8)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CaptureStatus:
-    """How a capture is doing. `fault` and `text` say why it has no frames; None while it has."""
-
-    connected: bool
-    fault: CaptureFault | None
-    text: str
-    frames: int
-    connections: int
-    newest_at: datetime | None
-    fps: float
-
-
-class _Attempt:
-    """One connection: opened, read, closed in its own thread. Left behind when it hangs."""
-
-    def __init__(self) -> None:
-        self.abandoned = threading.Event()
-        self.progress_s = time.monotonic()
-        self.got_frame = False
-        self.error: CaptureError | None = None
-
-    def step(self) -> None:
-        self.progress_s = time.monotonic()
 
 
 class Capture:
@@ -123,10 +70,17 @@ class Capture:
         read_timeout_s: float = 5.0,
         skip_unreferenced: bool = True,
         rng: random.Random | None = None,
+        ring_s: float = 0.0,
+        ring_bytes: int = RING_BYTES,
+        picture_timeout_s: float = PICTURE_TIMEOUT_S,
+        listen_s: float = LISTEN_S,
+        on_frame: Callable[[Frame], None] | None = None,
+        on_packet: Callable[[CodedPacket], None] | None = None,
     ) -> None:
         """The address is checked before each connection, in the capture's own thread: names can resolve slowly.
 
-        `skip_unreferenced`: don't decode frames that no other frame needs; right unless every frame is wanted.
+        `skip_unreferenced`: don't decode frames that no other frame needs; right unless every frame is wanted. `ring_s`: so
+        many seconds of packets are kept for clips. `on_frame`, `on_packet`: called in the reading thread, must not wait.
         """
         self.shown = hide_password(url)
         self._url = url
@@ -135,12 +89,20 @@ class Capture:
         self._transport = transport
         self._open_timeout_s = open_timeout_s
         self._read_timeout_s = read_timeout_s
-        self._skip_unreferenced = skip_unreferenced
+        self._wanted = Decode.REFERENCED if skip_unreferenced else Decode.ALL
+        self._picture_timeout_s = picture_timeout_s
+        self._listen_s = listen_s
+        self._on_frame = on_frame
+        self._on_packet = on_packet
+        self._intake = Intake()
+        self._ring = PacketRing(ring_s, ring_bytes) if ring_s > 0 else None
+        self._desk = ClipDesk(self._ring, now) if self._ring is not None else None
         self._rng = rng or random.Random()
         self._stop = threading.Event()
         self._changed = threading.Condition()
         self._newest: Frame | None = None
         self._newest_key: Frame | None = None
+        self._packet_at: datetime | None = None
         self._frames = 0
         self._connections = 0
         self._arrivals_s: deque[float] = deque(maxlen=600)
@@ -167,6 +129,25 @@ class Capture:
             self._changed.notify_all()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
+
+    def want(self, decode: Decode) -> None:
+        """Decode more or less from now on; more begins with the next key picture."""
+        self._wanted = decode
+
+    def save_clip(self, clip_id: str, from_at: datetime, until_at: datetime, path: Path) -> None:
+        """Write what comes or came between two instants as an MP4, from the key picture before on; see `take_clips`."""
+        if self._desk is None:
+            raise ValueError("this capture keeps no packets")
+        self._desk.save(clip_id, from_at, until_at, path)
+
+    def take_clips(self) -> list[ClipDone]:
+        """Clips that were written, or could not be, since the last time."""
+        return self._desk.take() if self._desk is not None else []
+
+    @property
+    def ring_bytes(self) -> int:
+        """Bytes of packets kept."""
+        return self._ring.size_bytes if self._ring is not None else 0
 
     def newest(self) -> Frame | None:
         """The newest frame so far, however old."""
@@ -195,13 +176,16 @@ class Capture:
         """How it is doing."""
         with self._changed:
             error = self._error
+            newest_at = self._newest.received_at if self._newest is not None else None
+            if newest_at is not None and self._packet_at is not None and self._wanted is Decode.KEY:
+                newest_at = max(newest_at, self._packet_at)  # key pictures may be a minute apart: the camera is there
             return CaptureStatus(
                 connected=self._connected,
                 fault=error.fault if error else None,
                 text=str(error) if error else "",
                 frames=self._frames,
                 connections=self._connections,
-                newest_at=self._newest.received_at if self._newest else None,
+                newest_at=newest_at,
                 fps=self._rate() if self._connected else 0.0,
             )
 
@@ -221,7 +205,7 @@ class Capture:
             if len(self._hung) >= MAX_HUNG:
                 self._stop.wait(LONGEST_PAUSE_S)  # the library holds on to them; more would not help
                 continue
-            attempt = _Attempt()
+            attempt = Attempt()
             thread = threading.Thread(target=self._run, args=(attempt,), name=self._thread.name + "-read", daemon=True)
             thread.start()
             self._watch(attempt, thread)
@@ -239,23 +223,23 @@ class Capture:
             )
             self._stop.wait(pause_s * self._rng.uniform(0.7, 1.3))
 
-    def _watch(self, attempt: _Attempt, thread: threading.Thread) -> None:
+    def _watch(self, attempt: Attempt, thread: threading.Thread) -> None:
         while thread.is_alive():
-            thread.join(0.1)
+            thread.join(WATCH_S)
             limit_s = (self._read_timeout_s if attempt.got_frame else self._open_timeout_s) + GRACE_S
             if self._stop.is_set():
-                attempt.abandoned.set()
+                attempt.abandon()
                 thread.join(2.0)
                 return
             if time.monotonic() - attempt.progress_s > limit_s:
-                attempt.abandoned.set()
+                attempt.abandon()
                 attempt.error = CaptureError(
                     CaptureFault.TIMED_OUT, f"{self.shown}: no answer for {limit_s:.0f} s, given up"
                 )
                 self._hung.append(thread)
                 return
 
-    def _run(self, attempt: _Attempt) -> None:
+    def _run(self, attempt: Attempt) -> None:
         try:
             self._read(attempt)
             error = CaptureError(CaptureFault.ENDED, f"{self.shown}: the stream ended")
@@ -266,43 +250,98 @@ class Capture:
         if not attempt.abandoned.is_set():
             attempt.error = error
 
-    def _read(self, attempt: _Attempt) -> None:
+    def _read(self, attempt: Attempt) -> None:
         try:
-            address = check_camera_address(self._url, self._allowed_networks)
+            address = find_address(
+                self._url, self._allowed_networks, timeout_s=self._open_timeout_s, progress=attempt.step
+            )
         except AddressError as error:
             raise CaptureError(ADDRESS_FAULTS.get(error.fault, CaptureFault.ADDRESS), str(error)) from None
         attempt.step()
+        if self._transport == "tcp":
+            attempt.relay = Relay(address, self._open_timeout_s)
+        elif address.url.startswith("rtsp:") and is_redirected(address, self._open_timeout_s):
+            raise self._redirected()
+        attempt.step()
+        try:
+            self._open(attempt, address)
+        finally:
+            if attempt.relay is not None:
+                attempt.relay.close()
+
+    def _open(self, attempt: Attempt, address: CameraAddress) -> None:
         options = {
             "rtsp_transport": self._transport,
             "timeout": str(int(max(self._open_timeout_s, self._read_timeout_s) * 1e6)),
             "protocol_whitelist": PROTOCOLS,
             # by default the library listens for five seconds to guess a frame rate that nobody asks for
-            "analyzeduration": "500000",
+            "analyzeduration": str(int(self._listen_s * 1e6)),
             "fpsprobesize": "0",
             "max_delay": "200000",
         }
         began_s = time.monotonic()
+        relay = attempt.relay
+        url = relay.url if relay is not None else address.url
         try:
             container = av.open(
-                address.url, options=options, timeout=(self._open_timeout_s, self._read_timeout_s), format="rtsp"
+                url, options=options, timeout=(self._open_timeout_s, self._read_timeout_s), format="rtsp"
             )
-        except av.error.InvalidDataError:
+        except av.error.FFmpegError as error:
+            if relay is not None and relay.redirected:
+                raise self._redirected() from None
+            if not isinstance(error, av.error.InvalidDataError):
+                raise
             # the library says this of silence too, and of whatever is no RTSP
             raise self._explain_nonsense(address, time.monotonic() - began_s) from None
+        self._demux(attempt, container)
+
+    def _demux(self, attempt: Attempt, container: Any) -> None:
         try:
             stream = find_video(container, self.shown)
             stream.codec_context.thread_count = 1
-            if self._skip_unreferenced:
-                stream.codec_context.skip_frame = "NONREF"
+            with self._changed:
+                self._arrivals_s.clear()
+            decoding = Decoding(stream.codec_context)
+            self._intake.open(stream.codec_context.name, stream.codec_context.extradata)
             attempt.step()
+            opened_s = waited_since_s = time.monotonic()
             for packet in container.demux(stream):
                 attempt.step()
                 if attempt.abandoned.is_set():
                     return
-                for frame in decode(packet):
+                if time.monotonic() - waited_since_s > 0.95 * self._read_timeout_s:
+                    # out of time: the library hands out what its parser held back, and would wait once more
+                    raise CaptureError(CaptureFault.TIMED_OUT, f"{self.shown}: timed out: nothing comes any more")
+                self._keep_packet(packet)
+                for frame in decoding.take(packet, self._wanted):
                     self._keep(attempt, frame)
+                if not attempt.got_frame and time.monotonic() - opened_s > self._picture_timeout_s:
+                    raise CaptureError(
+                        CaptureFault.NOT_VIDEO, f"{self.shown}: not a video: nothing of what comes can be decoded"
+                    )
+                waited_since_s = time.monotonic()
         finally:
             container.close()
+
+    def _keep_packet(self, packet: Any) -> None:
+        if not packet.size:
+            return
+        now = self._now()
+        with self._changed:
+            self._arrivals_s.append(time.monotonic())
+            self._packet_at = now
+        if self._ring is None and self._on_packet is None:
+            return
+        coded = self._intake.take(packet, now)
+        if coded is None:
+            return
+        if self._ring is not None:
+            self._ring.put(coded)
+        if self._on_packet is not None:
+            self._on_packet(coded)
+
+    def _redirected(self) -> CaptureError:
+        return CaptureError(CaptureFault.ADDRESS, f"{self.shown}: answers with another address, which is not followed")
 
     def _explain_nonsense(self, address: CameraAddress, spent_s: float) -> CaptureError:
         if address.url.startswith("rtsp:") and is_other_protocol(address.ip, address.port, timeout_s=1.0):
@@ -311,16 +350,14 @@ class Capture:
             return CaptureError(CaptureFault.TIMED_OUT, f"{self.shown}: timed out: no answer for {spent_s:.1f} s")
         return CaptureError(CaptureFault.NOT_VIDEO, f"{self.shown}: not a video: what comes cannot be read as one")
 
-    def _keep(self, attempt: _Attempt, video_frame: VideoFrame) -> None:
-        now, now_s = self._now(), time.monotonic()
+    def _keep(self, attempt: Attempt, video_frame: VideoFrame) -> None:
+        now = self._now()
         with self._changed:
             if attempt.abandoned.is_set():
                 return
             if not attempt.got_frame:
                 attempt.got_frame = True
                 self._connections += 1
-                self._arrivals_s.clear()
-            self._arrivals_s.append(now_s)
             self._connected, self._error = True, None
             self._frames += 1
             self._newest = Frame(
@@ -332,7 +369,10 @@ class Capture:
             )
             if self._newest.key:
                 self._newest_key = self._newest
+            frame = self._newest
             self._changed.notify_all()
+        if self._on_frame is not None:
+            self._on_frame(frame)
 
 
 def probe(
@@ -357,63 +397,3 @@ def probe(
             if status.fault is not None:
                 raise CaptureError(status.fault, status.text)
     raise CaptureError(CaptureFault.TIMED_OUT, f"{capture.shown}: no frame within {timeout_s:.0f} s")
-
-
-def is_other_protocol(ip: str, port: int, *, timeout_s: float) -> bool:
-    """True when something answers there at once, but not in RTSP: a web page, a broker."""
-    try:
-        with socket.create_connection((ip, port), timeout=timeout_s) as connection:
-            connection.sendall(b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n")
-            begin = connection.recv(5)
-    except OSError:
-        return False
-    return begin != b"RTSP/"[: len(begin)]
-
-
-def explain(error: Exception, shown: str) -> CaptureError:
-    """The error of the video library in clear words, without the address it was given."""
-    table: list[tuple[type[BaseException] | tuple[type[BaseException], ...], CaptureFault, str]] = [
-        (av.error.ConnectionRefusedError, CaptureFault.REFUSED, "the connection was refused; nothing listens there"),
-        ((av.error.TimeoutError, av.error.ExitError), CaptureFault.TIMED_OUT, "timed out"),
-        (
-            (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError),
-            CaptureFault.UNAUTHORISED,
-            "wrong user or password",
-        ),
-        ((av.error.HTTPNotFoundError, av.error.FileNotFoundError), CaptureFault.NOT_FOUND, "there is no such stream"),
-        (av.error.InvalidDataError, CaptureFault.NOT_VIDEO, "not a video: what comes cannot be read as one"),
-        (av.error.EOFError, CaptureFault.ENDED, "the stream ended"),
-    ]
-    for kinds, fault, words in table:
-        if isinstance(error, kinds):
-            return CaptureError(fault, f"{shown}: {words}")
-    number = getattr(error, "errno", None)
-    if number in (errno.EHOSTUNREACH, errno.ENETUNREACH):
-        return CaptureError(CaptureFault.UNREACHABLE, f"{shown}: no route to the host")
-    if number == errno.ETIMEDOUT:
-        return CaptureError(CaptureFault.TIMED_OUT, f"{shown}: timed out")
-    if number == errno.EIO:
-        return CaptureError(CaptureFault.BROKEN, f"{shown}: the connection broke")
-    return CaptureError(CaptureFault.BROKEN, f"{shown}: {type(error).__name__}")
-
-
-def find_video(container: Any, shown: str) -> Any:
-    """The first video stream of an opened container. Raises CaptureError when there is none that can be read."""
-    streams = container.streams.video
-    if not streams:
-        raise CaptureError(CaptureFault.NOT_VIDEO, f"{shown}: not a video: it has no picture")
-    stream = streams[0]
-    context = stream.codec_context
-    if context is None:
-        raise CaptureError(CaptureFault.NOT_VIDEO, f"{shown}: not a video: its coding is unknown")
-    if context.width * context.height > MAX_PIXELS:
-        raise CaptureError(CaptureFault.NOT_VIDEO, f"{shown}: {context.width}x{context.height} is too large a picture")
-    return stream
-
-
-def decode(packet: Any) -> Iterator[VideoFrame]:
-    """Frames of a packet. A damaged one (a lost datagram) costs its frame, not the connection."""
-    try:
-        yield from packet.decode()
-    except av.error.InvalidDataError:
-        return

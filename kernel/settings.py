@@ -94,6 +94,12 @@ class CameraSettings(BaseModel):
     transport: Literal["tcp", "udp"] = "tcp"
     open_timeout_s: float = Field(default=5.0, gt=0)
     read_timeout_s: float = Field(default=5.0, gt=0)
+    ring_s: float = Field(default=20.0, gt=0, le=600)
+    ring_bytes: int = Field(default=16_000_000, ge=1_000_000)
+    recording_minutes: float = Field(default=60.0, ge=0)
+    recording_bytes: int = Field(default=2_000_000_000, ge=10_000_000)
+    recording_spare_bytes: int = Field(default=1_000_000_000, ge=0)
+    picture_width: int = Field(default=1920, ge=320)
 
 
 class VisionSettings(BaseModel):
@@ -103,20 +109,29 @@ class VisionSettings(BaseModel):
     model: Path = Path(__file__).resolve().parent.parent / "vision" / "models" / "bundled.onnx"
     device: str = "CPU"
     threads: int = Field(default=1, ge=1)
+    precision: str = "auto"
+    batch: int = Field(default=0, ge=0, le=256)
     fps: float = Field(default=3.0, gt=0)
     idle_fps: float = Field(default=1.0, gt=0)
     look_s: float = Field(default=4.0, gt=0)
     reload_s: float = Field(default=2.0, gt=0)
+    group_size: int = Field(default=8, ge=1, le=64)
 
 
 class EvidenceSettings(BaseModel):
-    """Pictures. Empty `dir`: `evidence` in the data directory."""
+    """Pictures and clips. Empty `dir` and `originals_dir`: `evidence` and `originals` in the data directory."""
 
     model_config = _SECTION
     dir: str = ""
     font_dir: Path = Path(__file__).resolve().parent.parent / "dashboard" / "web" / "dist" / "fonts"
     max_upload_bytes: int = Field(default=12_000_000, ge=10_000)
     max_pixels: int = Field(default=50_000_000, ge=1_000_000)
+    originals_dir: str = ""
+    keep_originals: bool = True
+    video_days: int = Field(default=30, ge=1)
+    picture_days: int = Field(default=365, ge=1)
+    clip_s: float = Field(default=5.0, ge=0, le=60)
+    memory_bytes: int = Field(default=4_000_000, ge=100_000)
 
 
 class DispatchSettings(BaseModel):
@@ -127,6 +142,8 @@ class DispatchSettings(BaseModel):
     max_offers: int = Field(default=3, ge=1)
     position_max_age_s: float = Field(default=600.0, gt=0)
     check_timeout_s: float = Field(default=60.0, gt=0)
+    same_ground_m: float = Field(default=30.0, ge=0)
+    reopen_s: float = Field(default=600.0, ge=0)
     poll_s: float = Field(default=1.0, gt=0)
 
 
@@ -229,6 +246,11 @@ class Settings(BaseSettings):
     def evidence_dir(self) -> Path:
         """Where pictures are kept."""
         return Path(self.evidence.dir) if self.evidence.dir else self.data_dir / "evidence"
+
+    @property
+    def originals_dir(self) -> Path:
+        """Where pictures and clips without masks are kept."""
+        return Path(self.evidence.originals_dir) if self.evidence.originals_dir else self.data_dir / "originals"
 
     @property
     def public_url(self) -> str:

@@ -12,6 +12,7 @@ class Role(StrEnum):
     HANDLING_DEPT = "handling_dept"  # 专业部门
     ENGINEER = "engineer"
     ADMIN = "admin"
+    UNMASK = "unmask"  # besides another role: may open pictures without their masks, each time with a reason
 
 
 class Source(StrEnum):

@@ -1,148 +1,70 @@
-"""The detector: an ONNX file and its description, run by OpenVINO, every head becoming `Detections`.
+"""The detector: a picture goes in, every kind of network's answer becomes `Detections`.
 
-Beside `<model>.onnx` lies `<model>.toml`:
-
-    head = "yolo26-e2e"          # or "yolo", "yolox": see vision/heads.py for the tensor layouts
-    input_width = 448            # pixels
-    input_height = 256
-    colour = "rgb"               # or "bgr": order of the three input channels
-    scale = 0.00392156862745098  # the input is the pixel value times this
-    letterbox = "center"         # or "top-left": where the picture lies in the input
-    pad = 114                    # grey value of the border
-    min_score = 0.05             # nothing below is handed on (the tracker uses weak ones)
-    max_overlap = 0.6            # for heads that need suppression
-    strong_scores = { person = 0.35 }  # optional: score from which a thing is believed, where it is not the usual
-    classes = ["person", "vehicle", "two_wheeler", "bin", "bin_overflow", "garbage"]
-
-`classes` names, for each output index of the network, a canonical label or "" for "not wanted".
+Which models there are and what must be known of them is in vision/registry.py, what runs them in vision/network.py.
 """
 
 from __future__ import annotations
 
+import hashlib
 import threading
-import tomllib
-from enum import StrEnum
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
 
 import cv2
 import numpy as np
-import openvino as ov
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from kernel.settings import VisionSettings
 from vision.heads import DECODERS, Head, suppress
 from vision.model import LABELS, Detections, Floats, Ints, Label, Picture
+from vision.network import load_network
+from vision.registry import Colour, Description, Letterbox, ModelError, read_description
 
-COCO_CLASS_COUNT = 80
-COCO_LABELS = {
-    0: Label.PERSON,
-    1: Label.TWO_WHEELER,
-    2: Label.VEHICLE,
-    3: Label.TWO_WHEELER,
-    5: Label.VEHICLE,
-    7: Label.VEHICLE,
-}
-"""COCO's class index to ours: person; bicycle and motorcycle; car, bus and truck."""
+__all__ = [
+    "Colour",
+    "Description",
+    "Detector",
+    "Letterbox",
+    "ModelError",
+    "letterbox",
+    "open_detector",
+    "read_description",
+]
 
-
-class ModelError(Exception):
-    """A model that cannot be used; the text says why."""
-
-
-class Colour(StrEnum):
-    """Order of the input channels."""
-
-    RGB = "rgb"
-    BGR = "bgr"
-
-
-class Letterbox(StrEnum):
-    """Where the scaled picture lies in the network's input."""
-
-    CENTER = "center"
-    TOP_LEFT = "top-left"
-
-
-def _label_or_none(value: object) -> object:
-    return None if value == "" else value
-
-
-class Description(BaseModel):
-    """What must be known of a model beside its weights."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    head: Head
-    input_width: Annotated[int, Field(ge=64, le=4096, multiple_of=32)]
-    input_height: Annotated[int, Field(ge=64, le=4096, multiple_of=32)]
-    colour: Colour = Colour.RGB
-    scale: Annotated[float, Field(gt=0)] = 1 / 255
-    letterbox: Letterbox = Letterbox.CENTER
-    pad: Annotated[int, Field(ge=0, le=255)] = 114
-    min_score: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    max_overlap: Annotated[float, Field(gt=0, le=1)] = 0.6
-    strong_scores: dict[Label, Annotated[float, Field(gt=0, lt=1)]] = Field(default_factory=dict)
-    classes: Annotated[tuple[Annotated[Label | None, BeforeValidator(_label_or_none)], ...], Field(min_length=1)]
-
-
-def read_description(path: Path) -> Description:
-    """The description in a TOML file; ModelError says which field is wrong."""
-    try:
-        return Description.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ModelError(f"{path}: {error}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ModelError(f"{path}: {where}: {first['msg']}") from None
-
-
-def recognise_yolox(model: ov.Model) -> Description | None:
-    """The description of a public COCO YOLOX file, told by its shape alone; None if it is another."""
-    shape_in, shape_out = model.input(0).partial_shape, model.output(0).partial_shape
-    if shape_in.is_dynamic or shape_out.is_dynamic or len(shape_in) != 4 or len(shape_out) != 3:
-        return None
-    _, channels, height, width = (int(size.get_length()) for size in shape_in)
-    _, rows, columns = (int(size.get_length()) for size in shape_out)
-    wanted = sum((height // stride) * (width // stride) for stride in (8, 16, 32))
-    if channels != 3 or columns != 5 + COCO_CLASS_COUNT or rows != wanted:
-        return None
-    return Description(
-        head=Head.YOLOX,
-        input_width=width,
-        input_height=height,
-        colour=Colour.BGR,
-        scale=1.0,
-        letterbox=Letterbox.TOP_LEFT,
-        # YOLOX-nano is sure of what it sees and unsure of lamp posts; chosen on PETS 2009 S2.L1
-        strong_scores={Label.PERSON: 0.6},
-        classes=tuple(COCO_LABELS.get(index) for index in range(COCO_CLASS_COUNT)),
-    )
+MAX_CANDIDATES = 300
+"""Before doubles are suppressed; a picture has fewer things."""
 
 
 class Detector:
-    """One model, compiled for the CPU; `detect` may be called from several threads, one at a time runs."""
+    """One model, ready to look; `detect` may be called from several threads, one at a time runs."""
 
-    def __init__(self, path: Path, *, threads: int = 1, description: Description | None = None) -> None:
-        """Load and check `path`.
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int = 1,
+        device: str = "CPU",
+        precision: str = "auto",
+        batch: int = 0,
+        description: Description | None = None,
+    ) -> None:
+        """Load and check `path`; `batch` 0: what suits the device.
 
         Raises ModelError when the file is missing, is no network, or does not fit its description.
         """
-        if not path.is_file():
-            raise ModelError(f"{path}: there is no such model file")
-        core = ov.Core()
-        try:
-            model = core.read_model(path)
-        except RuntimeError as error:
-            raise ModelError(f"{path}: not a readable ONNX network ({_first_line(error)})") from None
-        self.path = path
-        self.description = description or _find_description(path, model)
-        _check_fit(path, model, self.description)
-        self._request = _compile(core, model, self.description, threads).create_infer_request()
-        self._lock = threading.Lock()
-        self._labels = np.array(
-            [-1 if label is None else LABELS.index(label) for label in self.description.classes], np.int64
+        self._network = load_network(
+            path, device=device, threads=threads, precision=precision, batch=batch, description=description
         )
+        self.path = path
+        self.name = path.name
+        self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        self.description = self._network.description
+        self._canvases = self._network.canvases
+        self.batch = len(self._canvases)
+        """As many pictures as are best given to `detect_many` at once."""
+        self._lock = threading.Lock()
+        wanted = self.description
+        self._placed: list[tuple[int, int]] = [(0, 0)] * self.batch
+        self._labels = np.array([-1 if label is None else LABELS.index(label) for label in wanted.classes], np.int64)
 
     @property
     def labels(self) -> frozenset[Label]:
@@ -156,111 +78,88 @@ class Detector:
 
     def detect(self, picture: Picture) -> Detections:
         """What is in one BGR picture (H, W, 3)."""
-        height, width = picture.shape[:2]
-        wanted = self.description
-        canvas, ratio, shift = letterbox(
-            picture, (wanted.input_height, wanted.input_width), wanted.letterbox, wanted.pad
-        )
+        return self.detect_many([picture])[0]
+
+    def detect_many(self, pictures: Sequence[Picture]) -> list[Detections]:
+        """What is in each of several pictures, of whatever sizes; they are given to the network `batch` at a time."""
         with self._lock:
-            self._request.infer([canvas[None]])
-            output = np.array(self._request.get_output_tensor(0).data, np.float32)
+            result: list[Detections] = []
+            for start in range(0, len(pictures), self.batch):
+                result += self._look(pictures[start : start + self.batch])
+            return result
+
+    def _look(self, pictures: Sequence[Picture]) -> list[Detections]:
+        places = [self._place(index, picture) for index, picture in enumerate(pictures)]
+        outputs = self._network.infer(len(pictures))
+        return [
+            self._read(output, picture, *place)
+            for output, picture, place in zip(outputs, pictures, places, strict=True)
+        ]
+
+    def _place(self, index: int, picture: Picture) -> tuple[float, tuple[int, int]]:
+        """Put the picture into one of the canvases; the ratio and the shift."""
+        wanted, canvas, shape = self.description, self._canvases[index], picture.shape[:2]
+        if self._placed[index] != shape:
+            canvas[:] = wanted.pad
+            self._placed[index] = shape
+        return letterbox_into(canvas, picture, wanted.letterbox)
+
+    def _read(self, output: Floats, picture: Picture, ratio: float, shift: tuple[int, int]) -> Detections:
+        wanted, (height, width) = self.description, picture.shape[:2]
         boxes, scores, classes = DECODERS[wanted.head](
             output, wanted.min_score, (wanted.input_height, wanted.input_width)
         )
         boxes, scores, labels = self._canonical(boxes, scores, classes)
-        boxes = (boxes - np.array([*shift, *shift], np.float32)) / ratio
+        boxes = (boxes - np.array([*shift, *shift], np.float32)) / np.float32(ratio)
         limits = np.array([width, height, width, height], np.float32)
-        boxes = np.clip(boxes, 0, limits).astype(np.float32)
+        boxes = np.minimum(np.maximum(boxes, np.float32(0)), limits)
         return Detections(boxes=boxes, scores=scores, labels=labels, width_px=width, height_px=height)
 
     def _canonical(self, boxes: Floats, scores: Floats, classes: Ints) -> tuple[Floats, Floats, Ints]:
-        known = (classes >= 0) & (classes < len(self._labels)) & np.isfinite(boxes).all(axis=1)
-        boxes, scores, classes = boxes[known], scores[known], classes[known]
-        labels = self._labels[classes]
+        known = (classes >= 0) & (classes < len(self._labels)) & np.isfinite(boxes).all(axis=1) & np.isfinite(scores)
+        labels = np.where(known, self._labels[np.where(known, classes, 0)], -1)
         wanted = (labels >= 0) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         boxes, scores, labels = boxes[wanted], scores[wanted], labels[wanted]
-        if self.description.head is not Head.YOLO26_E2E:
+        if self.description.head is not Head.YOLO26_E2E and len(scores) > 1:
+            if len(scores) > MAX_CANDIDATES:
+                best = np.argpartition(-scores, MAX_CANDIDATES)[:MAX_CANDIDATES]
+                boxes, scores, labels = boxes[best], scores[best], labels[best]
             keep = suppress(boxes, scores, labels, self.description.max_overlap)
             boxes, scores, labels = boxes[keep], scores[keep], labels[keep]
         return boxes, scores, labels
+
+
+def open_detector(settings: VisionSettings, model: Path | None = None) -> Detector:
+    """The detector of the settings, or `model` on the device of the settings. Raises ModelError."""
+    return Detector(
+        model or settings.model,
+        threads=settings.threads,
+        device=settings.device,
+        precision=settings.precision,
+        batch=settings.batch,
+    )
 
 
 def letterbox(
     picture: Picture, input_hw: tuple[int, int], place: Letterbox, pad: int
 ) -> tuple[Picture, float, tuple[int, int]]:
     """The picture scaled into `input_hw` keeping its shape; also the ratio and the x, y shift in pixels."""
+    canvas = np.full((*input_hw, 3), pad, np.uint8)
+    ratio, shift = letterbox_into(canvas, picture, place)
+    return canvas, ratio, shift
+
+
+def letterbox_into(canvas: Picture, picture: Picture, place: Letterbox) -> tuple[float, tuple[int, int]]:
+    """Scale the picture into a canvas whose border is painted already; the ratio and the x, y shift in pixels."""
     height, width = picture.shape[:2]
-    ratio = min(input_hw[0] / height, input_hw[1] / width)
+    ratio = min(canvas.shape[0] / height, canvas.shape[1] / width)
     size = (max(1, round(width * ratio)), max(1, round(height * ratio)))
-    scaled = picture if size == (width, height) else cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)
     left, top = 0, 0
     if place is Letterbox.CENTER:
-        left, top = (input_hw[1] - size[0]) // 2, (input_hw[0] - size[1]) // 2
-    canvas = np.full((*input_hw, 3), pad, np.uint8)
-    canvas[top : top + size[1], left : left + size[0]] = scaled
-    return canvas, ratio, (left, top)
-
-
-def _find_description(path: Path, model: ov.Model) -> Description:
-    beside = path.with_suffix(".toml")
-    if beside.is_file():
-        return read_description(beside)
-    recognised = recognise_yolox(model)
-    if recognised is None:
-        raise ModelError(f"{path}: no description {beside.name} beside it, and its shape is not a known one")
-    return recognised
-
-
-def _check_fit(path: Path, model: ov.Model, wanted: Description) -> None:
-    if len(model.inputs) != 1 or len(model.outputs) < 1:
-        raise ModelError(f"{path}: needs one input and an output, has {len(model.inputs)} inputs")
-    try:
-        model.reshape([1, 3, wanted.input_height, wanted.input_width])
-    except RuntimeError as error:
-        raise ModelError(
-            f"{path}: the network does not take pictures of {wanted.input_width}x{wanted.input_height}"
-            f" ({_first_line(error)})"
-        ) from None
-    shape = model.output(0).partial_shape
-    if shape.is_dynamic or len(shape) != 3:
-        raise ModelError(f"{path}: the output has the shape {shape}, expected three fixed dimensions")
-    sizes = tuple(int(size.get_length()) for size in shape)
-    count = len(wanted.classes)
-    expected = {
-        Head.YOLO26_E2E: (sizes[2], 6, "columns"),
-        Head.YOLO: (sizes[1], 4 + count, "rows"),
-        Head.YOLOX: (sizes[2], 5 + count, "columns"),
-    }[wanted.head]
-    if expected[0] != expected[1]:
-        raise ModelError(
-            f"{path}: head {wanted.head} with {count} classes needs {expected[1]} {expected[2]},"
-            f" the network gives {sizes}"
-        )
-
-
-def _compile(core: ov.Core, model: ov.Model, wanted: Description, threads: int) -> ov.CompiledModel:
-    # Type, order and scale are made part of the network: OpenVINO does them faster than numpy can.
-    steps = ov.preprocess.PrePostProcessor(model)
-    steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC")).set_color_format(
-        ov.preprocess.ColorFormat.BGR
-    )
-    steps.input().model().set_layout(ov.Layout("NCHW"))
-    prepare = steps.input().preprocess().convert_element_type(ov.Type.f32)
-    if wanted.colour is Colour.RGB:
-        prepare = prepare.convert_color(ov.preprocess.ColorFormat.RGB)
-    if wanted.scale != 1.0:
-        prepare.scale(1 / wanted.scale)
-    options = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": str(max(1, threads)),
-        "ENABLE_CPU_PINNING": "NO",
-    }
-    try:
-        return core.compile_model(steps.build(), "CPU", options)
-    except RuntimeError as error:
-        raise ModelError(f"the network cannot be compiled for the CPU ({_first_line(error)})") from None
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:200] if lines else type(error).__name__
+        left, top = (canvas.shape[1] - size[0]) // 2, (canvas.shape[0] - size[1]) // 2
+    window = canvas[top : top + size[1], left : left + size[0]]
+    if size == (width, height):
+        window[:] = picture
+    else:
+        cv2.resize(picture, size, dst=window, interpolation=cv2.INTER_LINEAR)
+    return ratio, (left, top)

@@ -6,7 +6,7 @@ import hashlib
 import io
 import os
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -25,6 +25,7 @@ BAND = (17, 21, 24)
 ALERT = (240, 180, 41)
 ZONE = (90, 169, 255)
 JPEG_QUALITY = 85
+ORIGINAL_QUALITY = 90
 MIN_WIDTH_PX = 480
 """Smaller pictures are enlarged, so that the text can be read."""
 
@@ -91,52 +92,126 @@ def _write(
     lettering.draw(canvas, (left_px, base_px), place, size_px, INK)
 
 
-def write_evidence(
-    connection: Connection,
-    *,
-    jpeg: bytes,
-    evidence_id: UUID,
-    evidence_dir: Path,
-    area_code: str,
-    lon: float | None,
-    lat: float | None,
-    taken_at: datetime,
-    detail: dict[str, Any],
-) -> None:
-    """Store the picture under the evidence directory and its row in the caller's transaction.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shown:
+    """A file that is shown, masked as far as masks go, and what is known of it."""
+
+    id: UUID
+    kind: str
+    mime: str
+    suffix: str
+    content: bytes
+    width: int
+    height: int
+    taken_at: datetime
+    masked: bool
+    area_code: str
+    lon: float | None
+    lat: float | None
+    detail: dict[str, Any]
+
+    @property
+    def path(self) -> str:
+        """Below the folder of evidence, by day."""
+        return f"{self.taken_at.astimezone(UTC):%Y/%m/%d}/{self.id}{self.suffix}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Original:
+    """The same without masks. `path` is below the folder of originals; the file is there."""
+
+    path: str
+    sha256: bytes
+    mime: str
+    width: int
+    height: int
+    masks: tuple[Box, ...]
+
+
+def write_evidence(connection: Connection, evidence_dir: Path, shown: Shown) -> None:
+    """Store the file under the evidence directory and its row in the caller's transaction.
 
     The file is complete before the row can be committed; without the commit it is a stray file, never a row
     without its picture.
     """
-    relative = f"{taken_at:%Y/%m/%d}/{evidence_id}.jpg"
-    write_whole(evidence_dir / relative, jpeg)
-    width, height = Image.open(io.BytesIO(jpeg)).size
+    write_whole(evidence_dir / shown.path, shown.content)
     connection.execute(
         """
-        INSERT INTO evidence (id, kind, path, sha256, mime, width, height, area_code, lon, lat, taken_at, detail)
-        VALUES (%(id)s, 'snapshot', %(path)s, %(sha256)s, 'image/jpeg', %(width)s, %(height)s, %(area_code)s,
-                %(lon)s, %(lat)s, %(taken_at)s, %(detail)s)
+        INSERT INTO evidence (id, kind, path, sha256, mime, width, height, area_code, lon, lat, taken_at, masked, detail)
+        VALUES (%(id)s, %(kind)s, %(path)s, %(sha256)s, %(mime)s, %(width)s, %(height)s, %(area_code)s,
+                %(lon)s, %(lat)s, %(taken_at)s, %(masked)s, %(detail)s)
         """,
         {
-            "id": evidence_id,
-            "path": relative,
-            "sha256": hashlib.sha256(jpeg).digest(),
-            "width": width,
-            "height": height,
-            "area_code": area_code,
-            "lon": lon,
-            "lat": lat,
-            "taken_at": taken_at,
-            "detail": Jsonb(detail),
+            "id": shown.id,
+            "kind": shown.kind,
+            "path": shown.path,
+            "sha256": hashlib.sha256(shown.content).digest(),
+            "mime": shown.mime,
+            "width": shown.width,
+            "height": shown.height,
+            "area_code": shown.area_code,
+            "lon": shown.lon,
+            "lat": shown.lat,
+            "taken_at": shown.taken_at,
+            "masked": shown.masked,
+            "detail": Jsonb(shown.detail),
         },
     )
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def keep_original(connection: Connection, evidence_id: UUID, original: Original, now: datetime) -> None:
+    """The row of an original whose file is in place, in the caller's transaction."""
+    connection.execute(
+        """
+        INSERT INTO evidence_original (evidence_id, path, sha256, mime, width, height, masks, kept_at)
+        VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+        """,
+        (
+            evidence_id, original.path, original.sha256, original.mime, original.width, original.height,
+            Jsonb([list(mask) for mask in original.masks]), now,
+        ),
+    )  # fmt: skip
+
+
+def write_original(
+    originals_dir: Path, evidence_id: UUID, picture: Picture, masks: tuple[Box, ...], taken_at: datetime
+) -> Original:
+    """The clean picture as JPEG that nobody but the owner can read, in folders likewise; for `keep_original`."""
+    path = f"{taken_at.astimezone(UTC):%Y/%m/%d}/{evidence_id}.jpg"
+    buffer = io.BytesIO()
+    image = Image.fromarray(np.ascontiguousarray(picture[:, :, ::-1]))
+    image.save(buffer, "JPEG", quality=ORIGINAL_QUALITY)
+    make_private(originals_dir, (originals_dir / path).parent)
+    write_whole(originals_dir / path, buffer.getvalue(), mode=0o600)
+    return Original(
+        path=path,
+        sha256=hashlib.sha256(buffer.getvalue()).digest(),
+        mime="image/jpeg",
+        width=image.width,
+        height=image.height,
+        masks=masks,
+    )
+
+
+def measure_jpeg(jpeg: bytes) -> tuple[int, int]:
+    """Width and height in pixels."""
+    with Image.open(io.BytesIO(jpeg)) as image:
+        return image.width, image.height
+
+
+def make_private(root: Path, folder: Path) -> None:
+    """Folders that nobody else can read, from `root` down to `folder`. Raises OSError."""
+    missing = [part for part in (folder, *folder.parents) if part.is_relative_to(root) and not part.exists()]
+    for part in reversed(missing):
+        part.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+def write_whole(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     """Write a file so that it is there complete or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with beside.open("wb") as file:
+    beside.unlink(missing_ok=True)
+    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
+from functools import lru_cache
 
 import numpy as np
 
@@ -39,10 +40,10 @@ def decode_end_to_end(output: Floats, min_score: float, input_hw: tuple[int, int
 def decode_yolo(output: Floats, min_score: float, input_hw: tuple[int, int]) -> Raw:
     """(1, 4 + classes, N) columns of cx cy w h and class scores."""
     columns = output[0]
-    scores = columns[4:].max(axis=0)
-    keep = scores >= min_score
-    classes = columns[4:, keep].argmax(axis=0).astype(np.int64)
-    return _corners(columns[:4, keep].T), scores[keep].astype(np.float32), classes
+    keep = np.flatnonzero(np.maximum.reduce(columns[4:]) >= min_score)
+    kept = columns[:, keep].T
+    classes = kept[:, 4:].argmax(axis=1).astype(np.int64)
+    return _corners(kept[:, :4]), kept[:, 4:].max(axis=1, initial=0.0).astype(np.float32), classes
 
 
 def decode_yolox(output: Floats, min_score: float, input_hw: tuple[int, int]) -> Raw:
@@ -51,17 +52,21 @@ def decode_yolox(output: Floats, min_score: float, input_hw: tuple[int, int]) ->
     Source of the decoding: YOLOX, `demo_postprocess` (Megvii, Apache-2.0).
     """
     rows = output[0]
-    scores = rows[:, 4] * rows[:, 5:].max(axis=1)
+    # a class score is at most 1: most rows are left out by their objectness, without a look at their classes
+    likely = np.flatnonzero(rows[:, 4] >= min_score)
+    rows = rows[likely]
+    scores = rows[:, 4] * rows[:, 5:].max(axis=1) if len(rows) else rows[:, 4]
     keep = scores >= min_score
+    rows, likely = rows[keep], likely[keep]
     cells, strides = yolox_grid(input_hw)
-    kept = rows[keep]
-    centres = (kept[:, :2] + cells[keep]) * strides[keep]
+    centres = (rows[:, :2] + cells[likely]) * strides[likely]
     # exp of a broken network's output must not become infinite
-    sizes = np.exp(np.clip(kept[:, 2:4], -10.0, 10.0)) * strides[keep]
+    sizes = np.exp(np.clip(rows[:, 2:4], -10.0, 10.0)) * strides[likely]
     boxes = _corners(np.concatenate([centres, sizes], axis=1))
-    return boxes, scores[keep].astype(np.float32), kept[:, 5:].argmax(axis=1).astype(np.int64)
+    return boxes, scores[keep].astype(np.float32), rows[:, 5:].argmax(axis=1).astype(np.int64)
 
 
+@lru_cache(maxsize=8)
 def yolox_grid(input_hw: tuple[int, int]) -> tuple[Floats, Floats]:
     """Cell of every row (N, 2) as x y, and its stride (N, 1) in pixels."""
     cells: list[Floats] = []
@@ -88,24 +93,25 @@ DECODERS: dict[Head, Callable[[Floats, float, tuple[int, int]], Raw]] = {
 
 def overlaps(first: Floats, second: Floats) -> Floats:
     """Intersection over union of every pair: (N, 4) and (M, 4) boxes give (N, M)."""
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    inner = np.prod(np.clip(high - low, 0, None), axis=2)
-    areas_1 = np.prod(np.clip(first[:, 2:] - first[:, :2], 0, None), axis=1)
-    areas_2 = np.prod(np.clip(second[:, 2:] - second[:, :2], 0, None), axis=1)
-    union = areas_1[:, None] + areas_2[None, :] - inner
-    return np.asarray(inner / np.maximum(union, 1e-9), np.float32)
+    ax1, ay1, ax2, ay2 = first.T[:, :, None]
+    bx1, by1, bx2, by2 = second.T[:, None, :]
+    width = np.minimum(ax2, bx2) - np.maximum(ax1, bx1)
+    height = np.minimum(ay2, by2) - np.maximum(ay1, by1)
+    inner = np.maximum(width, 0) * np.maximum(height, 0)
+    areas_1 = np.maximum(ax2 - ax1, 0) * np.maximum(ay2 - ay1, 0)
+    areas_2 = np.maximum(bx2 - bx1, 0) * np.maximum(by2 - by1, 0)
+    return np.asarray(inner / np.maximum(areas_1 + areas_2 - inner, 1e-9), np.float32)
 
 
 def suppress(boxes: Floats, scores: Floats, groups: Ints, max_overlap: float) -> Ints:
     """Greedy non-maximum suppression inside each group; indices kept, best score first."""
     order = np.argsort(-scores, kind="stable")
-    table = overlaps(boxes, boxes) * (groups[:, None] == groups[None, :])
-    dropped = np.zeros(len(scores), bool)
+    boxes, groups = boxes[order], groups[order]
+    rivals = (overlaps(boxes, boxes) > max_overlap) & (groups[:, None] == groups[None, :])
+    dropped = np.zeros(len(order), bool)
     kept: list[int] = []
-    for index in order:
-        if dropped[index]:
-            continue
-        kept.append(int(index))
-        dropped |= table[index] > max_overlap
+    for rank, index in enumerate(order.tolist()):
+        if not dropped[rank]:
+            kept.append(index)
+            dropped |= rivals[rank]
     return np.array(kept, np.int64)

@@ -1,10 +1,14 @@
-"""Can this camera be believed? Light, contrast, frozen pictures, a view that moved or is blocked.
+"""Can this camera be believed? Light, contrast, frozen pictures, a view that is covered, blurred or moved.
 
-The figures feed the camera kind's alarm rules and decide whether a closure check may say anything at all.
+The figures feed the camera kind's alarm rules, suspend the zones, and decide whether a closure check may say anything at all.
+A view is compared by its edges, which stay when the light changes: how alike they are, and by how far they are shifted (phase
+correlation, Kuglin and Hines 1975). The usual view is learnt only from pictures that show it, so a camera that was turned
+stays turned until it is back or somebody confirms the new view.
 """
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -12,7 +16,8 @@ from enum import StrEnum
 import cv2
 import numpy as np
 
-from vision.motion import Grey, Grey32
+from vision.model import Picture
+from vision.motion import Grey, Grey32, shrink
 
 BLACK_LUMA = 16.0
 BLACK_CONTRAST = 12.0
@@ -38,11 +43,34 @@ VIEW_S = 60.0
 """Time constant with which the remembered view follows: day turns to evening, but a turned camera is noticed."""
 
 VIEW_LIKENESS = 0.35
+VIEW_SHIFT = 0.9
+"""In cells of the view (a 64th of the width): measured on rendered streets the same view in any light is off by at most 0.4, one
+turned by 2 % of the width by 1.1 and more."""
+
+SHIFT_PEAK = 0.4
+"""Height of the correlation's peak from which a shift is believed; the same view in another light gives 0.4 to 1."""
+
+FAR_PEAK = 0.3
+"""Where the view is also little like: after a wide turn only the part that both views share can agree."""
+
+SAME_PEAK = 0.25
+"""A peak of this height without a shift: the same view, however much of it is hidden or snowed in."""
+
 PLAIN_VIEW = 0.5
 """Spread of edge strength (square root of grey levels) under which a view has no features."""
 
-BLUR_SHARE = 0.15
-"""A picture with less than this share of its usual sharpness is blocked or out of focus."""
+BLUR_SHARE = 0.08
+"""A picture with less than this share of its usual sharpness is covered or out of focus. Rendered streets: out of focus by
+three pixels of 640 leaves 0.03, sudden fog 0.14."""
+
+SUSPEND_S = 3.0
+"""Blurred, covered or moved for so long: the rules are not shown these pictures."""
+
+MOVED_S = 30.0
+"""Another view for so long is a camera that was turned; a bus that fills the picture has gone on by then."""
+
+BACK_LIKENESS = 0.5
+BACK_S = 2.0
 
 
 class Blindness(StrEnum):
@@ -52,13 +80,20 @@ class Blindness(StrEnum):
     DARK = "dark"
     FROZEN = "frozen"
     BLOCKED = "blocked"
+    """The lens is covered."""
+    BLURRED = "blurred"
     MOVED = "moved"
+    """Another view than before; the zones are suspended until it is back or confirmed."""
+    TURNING = "turning"
+    """A moving camera on its way, or at no view that it was taught."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Health:
     """Figures of one picture. luma, contrast: 0..255; sharpness: variance of the Laplacian; frozen_s: since when
-    the same picture comes; likeness: -1..1 against the remembered view, 1 when none is remembered."""
+    the same picture comes; likeness: -1..1 against the usual view, 1 when none is known; shift: share of the width by
+    which the view is off, 0 when that cannot be told. `trouble` is what is wrong with this picture and `trouble_s` for how long
+    it has been; `moved`: the view was another one for `MOVED_S`, and neither came back nor was confirmed."""
 
     luma: float
     contrast: float
@@ -66,30 +101,37 @@ class Health:
     frozen_s: float
     likeness: float
     usual_sharpness: float
+    shift: float = 0.0
+    trouble: Blindness | None = None
+    trouble_s: float = 0.0
+    moved: bool = False
+    moved_s: float = 0.0
 
     def blindness(self, frozen_after_s: float) -> Blindness | None:
         """Why the rules are not shown this picture; None when they are."""
-        if self.luma < BLACK_LUMA and self.contrast < BLACK_CONTRAST:
+        if self.trouble is Blindness.DARK:
             return Blindness.DARK
         if self.frozen_s >= frozen_after_s:
             return Blindness.FROZEN
-        return None
+        if self.moved:
+            return Blindness.MOVED
+        return self.trouble if self.trouble_s >= SUSPEND_S else None
 
     def doubt(self, frozen_after_s: float) -> Blindness | None:
         """Why this picture must not say that something is gone: stricter than `blindness`."""
-        blind = self.blindness(frozen_after_s)
-        if blind is not None:
-            return blind
-        if self.sharpness < BLUR_SHARE * self.usual_sharpness:
-            return Blindness.BLOCKED
-        if self.likeness < VIEW_LIKENESS:
-            return Blindness.MOVED
-        return None
+        return self.blindness(frozen_after_s) or self.trouble
+
+    def lasting_s(self, trouble: Blindness) -> float:
+        """For how long the picture has been so."""
+        if trouble is Blindness.MOVED and self.moved:
+            return self.moved_s
+        return self.trouble_s if self.trouble is trouble else 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HealthState:
-    """The key frames seen lately (grey thumbnails), since when they repeat, and the usual view (edges, (36, 64))."""
+    """The key frames seen lately (grey thumbnails), since when they repeat, the usual view (edges, (36, 64)), and what has
+    been wrong since when."""
 
     pictures: tuple[tuple[datetime, Grey], ...] = ()
     repeats_since_at: datetime | None = None
@@ -97,6 +139,11 @@ class HealthState:
     view: Grey32 | None = None
     usual_sharpness: float = 0.0
     measured_at: datetime | None = None
+    trouble: Blindness | None = None
+    trouble_since_at: datetime | None = None
+    moved_since_at: datetime | None = None
+    """Set when a view is taken for turned; the instant at which it began."""
+    back_since_at: datetime | None = None
 
 
 def measure_health(
@@ -107,11 +154,19 @@ def measure_health(
     luma, contrast = float(mean[0, 0]), float(deviation[0, 0])
     sharpness = float(cv2.meanStdDev(cv2.Laplacian(thumbnail, cv2.CV_32F))[1][0, 0] ** 2)
     state = watch_repeats(state, thumbnail, now, key=key)
-    since_at = state.repeats_since_at
     view = edges(thumbnail)
     # a view without edges (bare asphalt) is like anything: nothing can be said by it
     plain = state.view is None or float(state.view.std()) < PLAIN_VIEW
-    likeness = 1.0 if state.view is None or plain else _correlate(state.view, view)
+    likeness, shift, peak = (1.0, 0.0, 1.0) if state.view is None or plain else compare_views(state.view, view)
+    trouble: Blindness | None = None
+    if luma < BLACK_LUMA and contrast < BLACK_CONTRAST:
+        trouble = Blindness.DARK
+    elif sharpness < BLUR_SHARE * state.usual_sharpness:
+        trouble = Blindness.BLURRED if likeness >= VIEW_LIKENESS else Blindness.BLOCKED
+    elif is_other_view(likeness, shift, peak):
+        trouble = Blindness.MOVED
+    state = _note_trouble(state, trouble, now, back=likeness >= BACK_LIKENESS and shift <= VIEW_SHIFT)
+    since_at = state.repeats_since_at
     health = Health(
         luma=luma,
         contrast=contrast,
@@ -119,8 +174,58 @@ def measure_health(
         frozen_s=0.0 if since_at is None else (now - since_at).total_seconds(),
         likeness=likeness,
         usual_sharpness=state.usual_sharpness,
+        shift=shift / VIEW_SIZE[0] if peak >= SHIFT_PEAK else 0.0,
+        trouble=trouble,
+        trouble_s=_since(state.trouble_since_at, now),
+        moved=state.moved_since_at is not None,
+        moved_s=_since(state.moved_since_at, now),
     )
     return _remember(state, health, view, now), health
+
+
+def is_other_view(likeness: float, shift: float, peak: float) -> bool:
+    """Another view: the known one shifted, or nothing like it."""
+    if shift > VIEW_SHIFT and peak >= (SHIFT_PEAK if likeness >= BACK_LIKENESS else FAR_PEAK):
+        return True
+    return likeness < VIEW_LIKENESS and not (shift <= VIEW_SHIFT and peak >= SAME_PEAK)
+
+
+def compare_views(usual: Grey32, view: Grey32) -> tuple[float, float, float]:
+    """Likeness of two views' edges, -1..1; by how many cells the second is shifted; and the height of that peak, 0..1."""
+    (across, down), peak = cv2.phaseCorrelate(_flatten(usual), _flatten(view), _WINDOW)
+    return _correlate(usual, view), float(np.hypot(across, down)), float(peak)
+
+
+def confirm_view(state: HealthState) -> HealthState:
+    """Somebody says that the view as it is now is the right one: it is learnt from the next picture on."""
+    return replace(
+        state,
+        view=None,
+        usual_sharpness=0.0,
+        measured_at=None,
+        trouble=None,
+        trouble_since_at=None,
+        moved_since_at=None,
+        back_since_at=None,
+    )
+
+
+def _note_trouble(state: HealthState, trouble: Blindness | None, now: datetime, *, back: bool) -> HealthState:
+    since_at = state.trouble_since_at if trouble is not None and trouble is state.trouble else None
+    since_at = since_at or (now if trouble is not None else None)
+    moved_at, back_at = state.moved_since_at, None
+    if moved_at is None:
+        if trouble is Blindness.MOVED and _since(since_at, now) >= MOVED_S:
+            moved_at = since_at
+    elif trouble is None and back:
+        back_at = state.back_since_at or now
+        if _since(back_at, now) >= BACK_S:
+            moved_at, back_at = None, None
+    return replace(state, trouble=trouble, trouble_since_at=since_at, moved_since_at=moved_at, back_since_at=back_at)
+
+
+def _since(instant: datetime | None, now: datetime) -> float:
+    return 0.0 if instant is None else max(0.0, (now - instant).total_seconds())
 
 
 def watch_repeats(state: HealthState, thumbnail: Grey, now: datetime, *, key: bool) -> HealthState:
@@ -153,6 +258,31 @@ def edges(thumbnail: Grey) -> Grey32:
     return np.asarray(cv2.resize(strength, VIEW_SIZE, interpolation=cv2.INTER_AREA), np.float32)
 
 
+_WINDOW = cv2.createHanningWindow(VIEW_SIZE, cv2.CV_32F)
+
+
+def _flatten(view: Grey32) -> Grey32:
+    return np.asarray(view - cv2.blur(view, (15, 15)), np.float32)
+
+
+def pack_view(view: Grey32) -> str:
+    """A view as text, for a scene or the database: base64 of 64 by 36 bytes."""
+    return base64.b64encode(np.clip(view * 8, 0, 255).astype(np.uint8).tobytes()).decode()
+
+
+def unpack_view(text: str) -> Grey32:
+    """A view from text. Raises ValueError for any other text."""
+    raw = np.frombuffer(base64.b64decode(text, validate=True), np.uint8)
+    if raw.size != VIEW_SIZE[0] * VIEW_SIZE[1]:
+        raise ValueError(f"not a view: {raw.size} bytes instead of {VIEW_SIZE[0] * VIEW_SIZE[1]}")
+    return np.asarray(raw.reshape(VIEW_SIZE[1], VIEW_SIZE[0]) / 8, np.float32)
+
+
+def take_view(picture: Picture) -> str:
+    """The view of a picture (H, W, 3) as text, as a preset of a scene holds it."""
+    return pack_view(edges(shrink(picture)))
+
+
 def _correlate(first: Grey32, second: Grey32) -> float:
     one, two = first - first.mean(), second - second.mean()
     scale = float(np.linalg.norm(one) * np.linalg.norm(two))
@@ -160,8 +290,8 @@ def _correlate(first: Grey32, second: Grey32) -> float:
 
 
 def _remember(state: HealthState, health: Health, view: Grey32, now: datetime) -> HealthState:
-    """The usual view follows slowly, and not while there is nothing to be seen."""
-    if health.luma < BLACK_LUMA and health.contrast < BLACK_CONTRAST:
+    """The usual view follows slowly, and only while it is the one that is seen."""
+    if health.trouble is not None or health.moved:
         return replace(state, measured_at=now)
     if state.view is None or state.measured_at is None:
         return replace(state, view=view, usual_sharpness=health.sharpness, measured_at=now)

@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
-import base64
+import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
-import numpy as np
 from pydantic import ValidationError
 
 from devices.alarms import read_settings
 from devices.kinds.camera import CameraSettings, make_health
 from devices.model import Device, Message
 from devices.registry import KINDS
-from ingest.rtsp import Capture, Frame
+from ingest.capturing import CapturePool
+from ingest.decoding import Decode
+from ingest.picture import SharedFrame
 from kernel.settings import Settings
 from kernel.types import Verdict
+from vision.casebook import Casebook, ClipDone, Raised, Updated, name_model
 from vision.check import Answer, Check, CheckDoubt, add_look, conclude
 from vision.detect import Detector
-from vision.health import VIEW_SIZE, Health
-from vision.model import Box, Category, Finding, Picture
-from vision.rule import AnyRule, AnyZone
+from vision.health import Blindness, Health, pack_view, unpack_view
+from vision.model import Box, Category, Detections, Picture, Track
+from vision.motion import next_look_s
+from vision.pace import PaceState, measure_pace
+from vision.rule import AnyRule, AnyZone, ZoneState, ZoneStatus
 from vision.scene import Scene, SceneError, parse_scene
+from vision.scheduler import Wish
 from vision.store import CameraRow, CheckRequest
+from vision.telling import Teller, describe_look
 from vision.track import TrackerState
-from vision.view import View
 from vision.watch import Look, Watch
 
 log = logging.getLogger(__name__)
@@ -39,16 +45,6 @@ HEALTH_EVERY_S = 1.0
 SAVE_EVERY_S = 3.0
 VIEW_KEY = ("", "view")
 """Row of vision_state that keeps a camera's usual view, so that one turned while we were away is noticed."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Raised:
-    """A finding to be reported, with the picture it was made in."""
-
-    device: Device
-    zone: AnyZone
-    finding: Finding
-    picture: Picture
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +58,8 @@ class Answered:
     picture: Picture | None
     boxes: tuple[Box, ...]
     taken_at: datetime
+    masks: tuple[Box, ...] = ()
+    """What must be covered in the picture."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,13 +68,15 @@ class Writing:
 
     device: Device
     raised: tuple[Raised, ...] = ()
+    updated: tuple[Updated, ...] = ()
+    clips: tuple[ClipDone, ...] = ()
     answered: tuple[Answered, ...] = ()
     states: Mapping[tuple[str, str], Any] | None = None
     health: Message | None = None
 
 
 class LiveCamera:
-    """Owned by the scheduler's thread; only the capture has threads of its own."""
+    """Owned by the worker's thread; its pictures come from another process."""
 
     def __init__(
         self,
@@ -85,8 +85,11 @@ class LiveCamera:
         rules: Mapping[str, AnyRule],
         settings: Settings,
         now: Callable[[], datetime],
+        pool: CapturePool,
+        teller: Teller | None = None,
     ) -> None:
         self.row = row
+        self._teller = teller
         self._settings = settings
         self._now = now
         self._scene_error: str | None = None
@@ -98,28 +101,40 @@ class LiveCamera:
         self.limits = _camera_settings(row.device)
         self.watch.frozen_after_s = self.limits.frozen_limit_s
         restore(self.watch, saved)
+        seen_at = (saved.get(VIEW_KEY) or {}).get("seen_at")
+        confirmed_at = row.view_confirmed_at
+        if confirmed_at is not None and seen_at is not None and confirmed_at > datetime.fromisoformat(seen_at):
+            self.watch.confirm_view()  # somebody did while nobody watched
+        self.pending: tuple[Picture, datetime] | None = None
+        """The newest picture that may be looked at, and when it was received."""
+        self.rates = (0.0, 0.0)
+        """Looks a second, and looks that the detector had no time for, over the last seconds."""
+        self._follows = False
+        self._told = 0
         self._seq = 0
         self._key_seq = 0
         self._began_at = now()
         self._judged_at: datetime | None = None
         self._saved_at = self._began_at
         self._health: Health | None = None
+        self._pace = PaceState()
+        self._clock_error_s: float | None = None
         self._health_at: datetime | None = None
         self._health_frames = 0
         self._checks: dict[UUID, Check] = {}
         self._checked: dict[UUID, None] = {}
         self._picture: Picture | None = None
         self._boxes: tuple[Box, ...] = ()
-        self._raised: list[Raised] = []
-        self.capture = Capture(
-            row.url,
-            allowed_networks=settings.camera.allowed_networks,
-            now=now,
-            transport=settings.camera.transport,
-            open_timeout_s=settings.camera.open_timeout_s,
-            read_timeout_s=settings.camera.read_timeout_s,
+        self._masks: tuple[Box, ...] = ()
+        self.capture = pool.open(row.device.code, row.url)
+        if not self.watch.scene.zones:
+            self.capture.want(
+                Decode.KEY
+            )  # nothing is followed here: whether the picture can be believed is all that counts
+        self.casebook = Casebook(
+            row.device, self.watch.scene.zones, self.capture, settings.evidence, settings.originals_dir
         )
-        self.capture.start()
+        self.casebook.load(saved)
 
     def _parse(self, value: Any, rules: Mapping[str, AnyRule]) -> Scene:
         try:
@@ -131,16 +146,22 @@ class LiveCamera:
 
     def update(self, row: CameraRow) -> None:
         """Take up changed settings, name or position; a changed address or scene needs a new LiveCamera."""
+        if row.view_confirmed_at is not None and row.view_confirmed_at != self.row.view_confirmed_at:
+            self.watch.confirm_view()
         self.row = row
+        self.casebook.device = row.device
         self.limits = _camera_settings(row.device)
         self.watch.frozen_after_s = self.limits.frozen_limit_s
 
     def close(self) -> None:
-        """Stop the capture; does not wait for a camera that hangs."""
-        self.capture.close(timeout_s=0.5)
+        """Stop the capture; does not wait for it."""
+        self.capture.close()
 
-    def take(self, detector: Detector) -> bool:
-        """Judge the newest picture, if there is a new one and it is time; True when the detector looked."""
+    def prepare(self) -> bool:
+        """Judge the newest picture, if there is a new one and it is time; True when there was.
+
+        What the detector may then be asked to look at is in `pending`, None while the picture says nothing.
+        """
         frame = self.capture.newest()
         if frame is None or frame.seq == self._seq or not self._is_wanted(frame):
             return False
@@ -150,43 +171,85 @@ class LiveCamera:
         self._judged_at = at
         self._judge_key(frame)
         self._health = self.watch.judge(picture, at, key=frame.key)
-        if not self.watch.scene.zones:
-            return False
-        if self.watch.blind is not None:
+        if self._settings.clock.speed == 1.0:  # else the camera's time and ours part by intention
+            self._pace, self._clock_error_s = measure_pace(self._pace, at, frame.pts_s)
+        self.pending = None
+        if self.watch.scene.zones and self.watch.blind is None:
+            self.pending = (picture, at)
+        elif self.watch.scene.zones:
             self._feed_checks(None, picture, at)
-            return False
-        if not self._is_due(at):
-            return False
-        self.watch.strong_scores = detector.strong_scores
-        look = self.watch.look(detector.detect(picture), at, View(picture=picture))
-        self._raise(look, picture)
-        self._feed_checks(look, picture, at)
+            self._tell((), picture, at)
         return True
 
-    def _judge_key(self, frame: Frame) -> None:
+    def wish(self) -> Wish:
+        """How often this camera wants to be looked at: by its motion, its checks and what its rules follow."""
+        fps = self._settings.vision.fps
+        idle_fps = fps if self._checks else self._settings.vision.idle_fps
+        every_s = next_look_s(self.watch.motion, self._judged_at or self._began_at, fps=fps, idle_fps=idle_fps)
+        return Wish(every_s=every_s, urgent=bool(self._checks) or self._follows)
+
+    def see(self, detector: Detector, detections: Detections) -> None:
+        """What the detector found in the pending picture."""
+        if self.pending is None:
+            return
+        (picture, at), self.pending = self.pending, None
+        self.watch.strong_scores = detector.strong_scores
+        look = self.watch.look(detections, at, self.watch.view(picture))
+        self._masks = self.casebook.see(look, picture, detections, name_model(getattr(detector, "path", None)))
+        self._feed_checks(look, picture, at)
+        self._follows = any(zone["state"] is ZoneState.WATCHING for zone in self._describe_zones())
+        self._tell(look.sight.tracks, picture, at)
+
+    def _tell(self, tracks: Sequence[Track], picture: Picture, at: datetime) -> None:
+        """Tell who watches what was seen, and how the zones stand."""
+        self._told += 1
+        if self._teller is not None:
+            make = partial(
+                describe_look,
+                at=at,
+                seq=self._told,
+                width=picture.shape[1],
+                height=picture.shape[0],
+                tracks=tracks,
+                zones=self._describe_zones(),
+                skipped_fps=self.rates[1],
+                preset=self.watch.turn.preset if self.watch.scene.presets else None,
+            )
+            self._teller.tell(self.row.device.code, make)
+
+    def _describe_zones(self) -> list[dict[str, Any]]:
+        """How each zone stands, as it is told beside the live picture."""
+        told: list[dict[str, Any]] = []
+        for zone in self.watch.scene.zones:
+            state = self.watch.states.get(zone.name)
+            if self.watch.blind is not None or not self.watch.is_watched(zone):
+                status = ZoneStatus(state=ZoneState.SUSPENDED)
+            elif state is None:
+                status = ZoneStatus(state=ZoneState.QUIET)
+            else:
+                status = self.watch.rules[zone.rule].status(state, zone)
+            told.append(
+                {
+                    "name": zone.name,
+                    "rule": zone.rule,
+                    "state": status.state,
+                    "value": status.value,
+                    "detail": dict(status.detail),
+                }
+            )
+        return told
+
+    def _judge_key(self, frame: SharedFrame) -> None:
         key = self.capture.newest_key()
         if key is not None and self._key_seq < key.seq < frame.seq:
             self.watch.judge_key(key.picture(), key.received_at)
         self._key_seq = key.seq if key is not None else 0
 
-    def _is_wanted(self, frame: Frame) -> bool:
-        """Not every frame is converted: no more often than the detector could want."""
+    def _is_wanted(self, frame: SharedFrame) -> bool:
+        """No more often than the detector could want. The capture gives as many on the average, a little apart in time."""
         if self._judged_at is None:
             return True
-        return (frame.received_at - self._judged_at).total_seconds() >= 0.9 / self._settings.vision.fps
-
-    def _is_due(self, at: datetime) -> bool:
-        fps = self._settings.vision.fps
-        return self.watch.is_due(at, fps=fps, idle_fps=fps if self._checks else self._settings.vision.idle_fps)
-
-    def _raise(self, look: Look, picture: Picture) -> None:
-        for zone, finding in look.findings:
-            extra = {"device": self.row.device.code, "zone": zone.name, "rule": finding.rule, "episode": finding.key}
-            if finding.cleared_at is not None:
-                log.info("%s over", finding.category, extra=extra)
-                continue
-            log.info("%s found", finding.category, extra=extra)
-            self._raised.append(Raised(device=self.row.device, zone=zone, finding=finding, picture=picture))
+        return (frame.received_at - self._judged_at).total_seconds() >= 0.5 / self._settings.vision.fps
 
     def ask(self, request: CheckRequest, now: datetime) -> None:
         """Begin a closure check; asking again for one under way, or answered and not yet written, changes nothing."""
@@ -217,17 +280,25 @@ class LiveCamera:
 
     def collect(self, detector: Detector, now: datetime, *, leaving: bool = False) -> Writing | None:
         """What is to be written now; None when nothing is. `leaving`: the last time, so everything is."""
-        raised, self._raised = tuple(self._raised), []
+        found = self.casebook.take()
         answered = self._answers(detector, now)
         due = leaving or (now - self._saved_at).total_seconds() >= SAVE_EVERY_S
         states = None
-        if raised or (due and self.watch.looked_at is not None):
-            states = dump(self.watch)
+        if found.raised or found.updated or (due and self.watch.looked_at is not None):
+            states = dump(self.watch) | self.casebook.dump()
             self._saved_at = now
         health = self._make_health(now)
-        if not (raised or answered or states or health):
+        if not (found.clips or answered or states or health):
             return None
-        return Writing(device=self.row.device, raised=raised, answered=answered, states=states, health=health)
+        return Writing(
+            device=self.row.device,
+            raised=found.raised,
+            updated=found.updated,
+            clips=found.clips,
+            answered=answered,
+            states=states,
+            health=health,
+        )
 
     def _answers(self, detector: Detector, now: datetime) -> tuple[Answered, ...]:
         done: list[Answered] = []
@@ -248,6 +319,7 @@ class LiveCamera:
                     picture=self._picture,
                     boxes=self._boxes,
                     taken_at=self._judged_at or now,
+                    masks=self._masks,
                 )
             )
         if not self._checks:
@@ -259,7 +331,8 @@ class LiveCamera:
         zone = self.zone_of(request)
         if zone is None or request.category not in set(Category):
             return Answer(verdict=Verdict.INCONCLUSIVE, detail=CheckDoubt.NO_SUCH_ZONE)
-        if not detector.labels & self.watch.rules[zone.rule].labels:
+        needed = self.watch.rules[zone.rule].labels
+        if needed and not detector.labels & needed:
             return Answer(verdict=Verdict.INCONCLUSIVE, detail=CheckDoubt.MODEL_CANNOT_SEE)
         return None
 
@@ -282,6 +355,12 @@ class LiveCamera:
             luma=round(health.luma, 1) if health else None,
             contrast=round(health.contrast, 1) if health else None,
             frozen_s=round(max(0.0, health.frozen_s), 1) if health else None,
+            covered_s=round(health.lasting_s(Blindness.BLOCKED), 1) if health else None,
+            blurred_s=round(health.lasting_s(Blindness.BLURRED), 1) if health else None,
+            moved_s=round(health.moved_s, 1) if health else None,
+            clock_error_s=round(self._clock_error_s, 2) if self._clock_error_s is not None else None,
+            looks_per_s=round(self.rates[0], 2),
+            skipped_fps=round(self.rates[1], 2),
         )
 
 
@@ -301,11 +380,11 @@ def dump(watch: Watch) -> dict[tuple[str, str], Any]:
             state = watch.rules[zone.rule].dump(watch.states[zone.name])
             result[(zone.name, zone.rule)] = {"zone": _fingerprint(zone), "state": state}
     health = watch.health_state
-    if health.view is not None:
-        packed = np.clip(health.view * 8, 0, 255).astype(np.uint8)
+    if health.view is not None and not watch.scene.presets:
         result[VIEW_KEY] = {
-            "view": base64.b64encode(packed.tobytes()).decode(),
+            "view": pack_view(health.view),
             "sharpness": round(health.usual_sharpness, 2),
+            "seen_at": health.measured_at.isoformat() if health.measured_at else None,
         }
     return result
 
@@ -322,15 +401,16 @@ def restore(watch: Watch, saved: Mapping[tuple[str, str], Any]) -> None:
             log.warning("zone %s: what was remembered cannot be read; it begins anew", zone.name)
     value = saved.get(VIEW_KEY)
     if isinstance(value, dict):
-        raw = np.frombuffer(base64.b64decode(value["view"]), np.uint8)
-        if raw.size == VIEW_SIZE[0] * VIEW_SIZE[1]:
-            view = np.asarray(raw.reshape(VIEW_SIZE[1], VIEW_SIZE[0]) / 8, np.float32)
+        with contextlib.suppress(ValueError):
             watch.health_state = replace(
-                watch.health_state, view=view, usual_sharpness=float(value["sharpness"]), measured_at=None
+                watch.health_state,
+                view=unpack_view(value["view"]),
+                usual_sharpness=float(value["sharpness"]),
+                measured_at=None,
             )
 
 
 def _fingerprint(zone: AnyZone) -> str:
     """Changes when the zone's outline or parameters do: what stood in another polygon says nothing about this one."""
-    text = json.dumps([zone.polygon, zone.parameters.model_dump(mode="json")], sort_keys=True)
+    text = json.dumps([zone.polygon, zone.parameters.model_dump(mode="json"), zone.preset], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,14 +107,18 @@ class Category(StrEnum):
     ILLEGAL_PARKING = "illegal_parking"
     BIN_OVERFLOW = "bin_overflow"
     EXPOSED_GARBAGE = "exposed_garbage"
+    DIRTY_ROAD = "dirty_road"
     CROWDING = "crowding"
+    RIVER_LEVEL = "river_level"
 
 
 TITLES: dict[Category, tuple[str, str]] = {
     Category.ILLEGAL_PARKING: ("机动车乱停放", "Illegal parking"),
     Category.BIN_OVERFLOW: ("垃圾箱满溢", "Bin overflow"),
     Category.EXPOSED_GARBAGE: ("暴露垃圾", "Exposed garbage"),
+    Category.DIRTY_ROAD: ("道路不洁", "Dirty road"),
     Category.CROWDING: ("人员聚集", "Crowding"),
+    Category.RIVER_LEVEL: ("水位超限", "River level above its limit"),
 }
 """In Chinese and English, as they are written on pictures."""
 
@@ -128,7 +134,8 @@ class Presence(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """Something a rule found, raised once (`cleared_at` None) and cleared once (the same `key`).
+    """Something a rule found, raised once (`cleared_at` None) and cleared once (the same `key`); told as an `update`
+    in between when it grew.
 
     `key` names the episode and stays the same when it is cleared; `started_at` is when the cause began.
     """
@@ -142,3 +149,9 @@ class Finding:
     cleared_at: datetime | None
     box: Box
     score: float
+    update: bool = False
+    """Told again between raising and clearing: it grew. The same incident hears of it; nothing is pushed again."""
+    severity: int | None = None
+    """1 (worst) to 4; None: what its category says. An update may only make it worse."""
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    """What the rule measured, as JSON: `area_m2`, `people`, `level_m`, …"""

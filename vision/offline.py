@@ -19,7 +19,7 @@ from ingest.footage import read_file
 from ingest.rtsp import Capture, CaptureError
 from kernel.clock import Clock
 from kernel.settings import Settings
-from vision.detect import Detector
+from vision.detect import open_detector
 from vision.evidence import Caption, draw_snapshot, write_whole
 from vision.lettering import Lettering
 from vision.model import TITLES, Finding, Picture
@@ -27,7 +27,6 @@ from vision.rule import AnyZone
 from vision.rules import discover
 from vision.rules.crowding import people_in
 from vision.scene import read_scene
-from vision.view import View
 from vision.watch import Look, Watch
 
 FILE_EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -52,7 +51,7 @@ class RunReport:
 
     def as_json(self) -> dict[str, Any]:
         """The summary: counts of frames, looks and findings by rule, and the people counted."""
-        raised = [item for item in self.findings if item["cleared_s"] is None]
+        raised = [item for item in self.findings if item["cleared_s"] is None and not item["update"]]
         by_rule: dict[str, int] = {}
         for item in raised:
             by_rule[item["rule"]] = by_rule.get(item["rule"], 0) + 1
@@ -87,7 +86,7 @@ def run_file(
     """
     rules = discover()
     zones = read_scene(scene, rules)
-    detector = Detector(model or settings.vision.model, threads=settings.vision.threads)
+    detector = open_detector(settings.vision, model)
     watch = Watch(scene=zones, rules=rules, strong_scores=detector.strong_scores)
     snapshots = snapshot_dir or settings.data_dir / "vision-run"
     lettering = Lettering(settings.evidence.font_dir)
@@ -101,7 +100,7 @@ def run_file(
         watch.judge(picture, at, key=key)
         if watch.blind is not None:
             continue
-        look = watch.look(detector.detect(picture), at, View(picture=picture))
+        look = watch.look(detector.detect(picture), at, watch.view(picture))
         result.looks += 1
         _count_people(result, watch, look, index, result.seconds)
         for zone, finding in look.findings:
@@ -128,6 +127,8 @@ def describe(finding: Finding, started_at: datetime, snapshot: Path | None) -> d
         else round((finding.cleared_at - started_at).total_seconds(), 2),
         "box": [round(value, 4) for value in finding.box],
         "score": round(finding.score, 3),
+        "update": finding.update,
+        "detail": dict(finding.detail),
         "snapshot": None if snapshot is None else str(snapshot),
     }
 

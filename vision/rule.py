@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from vision.ground import Ground
 from vision.model import Category, Finding, Label, Point, Presence
 from vision.sight import Sight
 
 P = TypeVar("P", bound="Parameters")
 S = TypeVar("S")
+
+
+class ZoneState(StrEnum):
+    """How a zone stands, as it is shown beside the live picture."""
+
+    QUIET = "quiet"
+    WATCHING = "watching"
+    """Something is there whose time runs."""
+    RAISED = "raised"
+    SUSPENDED = "suspended"
+    """It is not watched now: the view has moved, or belongs to another preset."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ZoneStatus:
+    """How a zone stands, and the figure that its rule measures there (people, metres of water), if any."""
+
+    state: ZoneState
+    value: float | None = None
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    """More of it, as JSON: density, direction, area."""
 
 
 class Parameters(BaseModel):
@@ -35,6 +58,10 @@ class Zone(Generic[P]):
     parameters: P
     lon: float | None = None
     lat: float | None = None
+    ground: Ground | None = None
+    """The camera's ground plane, where somebody measured it."""
+    preset: str = ""
+    """The view of a moving camera in which it is drawn; empty for a camera that stands still."""
 
     def contains(self, point: Point) -> bool:
         """True when the point lies inside (even-odd rule)."""
@@ -46,6 +73,11 @@ class Zone(Generic[P]):
                 inside = not inside
             x1, y1 = x2, y2
         return inside
+
+
+def _is_quiet(state: Any, zone: Zone[Any]) -> ZoneStatus:
+    """For rules that say nothing of how their zone stands."""
+    return ZoneStatus(state=ZoneState.QUIET)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +99,9 @@ class Rule(Generic[P, S]):
     step: Callable[[S, Sight, Zone[P]], tuple[S, tuple[Finding, ...]]]
     judge: Callable[[S, Sight, Zone[P], Category], Presence]
     """One look of a closure check: is what this rule reports under that category there now?"""
+    status: Callable[[S, Zone[P]], ZoneStatus] = _is_quiet
+    on_ground: bool = True
+    """Its zones lie on the ground (a staff gauge in a river does not): no horizon may run through them."""
 
     def dump(self, state: S) -> dict[str, Any]:
         """The state as JSON."""

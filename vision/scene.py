@@ -12,13 +12,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from shapely import Polygon
 from shapely.validation import explain_validity
 
+from vision.ground import MAX_FROM_CAMERA_M, MAX_PAIRS, MIN_NEARNESS, MIN_PAIRS, Ground, GroundError, fit_ground
+from vision.health import unpack_view
 from vision.model import Point
+from vision.presets import Preset
 from vision.rule import AnyRule, AnyZone, Zone
 
 MIN_AREA = 1e-4
 """Of the picture: a smaller zone is a slip of the hand."""
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+Metre = Annotated[float, Field(ge=-MAX_FROM_CAMERA_M, le=MAX_FROM_CAMERA_M, allow_inf_nan=False)]
 
 
 class SceneError(Exception):
@@ -34,6 +38,7 @@ class _ZoneModel(BaseModel):
     lon: Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False)] | None = None
     lat: Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False)] | None = None
     parameters: dict[str, Any] = Field(default_factory=dict)
+    preset: Annotated[str, Field(max_length=80)] = ""
 
     @model_validator(mode="after")
     def _check_position(self) -> _ZoneModel:
@@ -42,12 +47,29 @@ class _ZoneModel(BaseModel):
         return self
 
 
+class _GroundModel(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    points: Annotated[tuple[tuple[Fraction, Fraction], ...], Field(min_length=MIN_PAIRS, max_length=MAX_PAIRS)]
+    metres: Annotated[tuple[tuple[Metre, Metre], ...], Field(min_length=MIN_PAIRS, max_length=MAX_PAIRS)]
+
+
+class _PresetModel(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(min_length=1, max_length=80)]
+    view: Annotated[str, Field(max_length=4096)]
+
+
 class SceneModel(BaseModel):
-    """The JSON and TOML form: `{"zones": [{name, rule, polygon, lon, lat, parameters}]}`."""
+    """The JSON and TOML form: `{"zones": [{name, rule, polygon, lon, lat, parameters}], "ground": {points, metres}}`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     zones: Annotated[tuple[_ZoneModel, ...], Field(max_length=64)] = ()
+    ground: _GroundModel | None = None
+    presets: Annotated[tuple[_PresetModel, ...], Field(max_length=64)] = ()
+    """Views of a moving camera, each as `vision.health.take_view` writes it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +77,8 @@ class Scene:
     """The checked zones of one camera."""
 
     zones: tuple[AnyZone, ...]
+    presets: tuple[Preset, ...] = ()
+    """None for a camera that stands still; else every zone belongs to one."""
 
 
 def parse_scene(value: Any, rules: Mapping[str, AnyRule]) -> Scene:
@@ -68,7 +92,11 @@ def parse_scene(value: Any, rules: Mapping[str, AnyRule]) -> Scene:
         if zone.name in names:
             raise SceneError(f"zone {zone.name!r}: there are two of this name")
         names.add(zone.name)
-    return Scene(zones=tuple(_check_zone(zone, rules) for zone in model.zones))
+    ground = _fit(model.ground) if model.ground is not None else None
+    presets = _check_presets(model)
+    if presets and ground is not None:
+        raise SceneError("ground: a moving camera has no one ground plane")
+    return Scene(zones=tuple(_check_zone(zone, rules, ground) for zone in model.zones), presets=presets)
 
 
 def read_scene(path: Path, rules: Mapping[str, AnyRule]) -> Scene:
@@ -83,12 +111,40 @@ def read_scene(path: Path, rules: Mapping[str, AnyRule]) -> Scene:
         raise SceneError(f"{path}: {error}") from None
 
 
-def _check_zone(zone: _ZoneModel, rules: Mapping[str, AnyRule]) -> AnyZone:
+def _fit(model: _GroundModel) -> Ground:
+    try:
+        return fit_ground(model.points, model.metres)
+    except GroundError as error:
+        raise SceneError(f"ground: {error}") from None
+
+
+def _check_presets(model: SceneModel) -> tuple[Preset, ...]:
+    presets: list[Preset] = []
+    for preset in model.presets:
+        if any(other.name == preset.name for other in presets):
+            raise SceneError(f"preset {preset.name!r}: there are two of this name")
+        try:
+            presets.append(Preset(name=preset.name, view=unpack_view(preset.view)))
+        except ValueError as error:
+            raise SceneError(f"preset {preset.name!r}: {error}") from None
+    names = {preset.name for preset in presets}
+    for zone in model.zones:
+        if zone.preset not in (names or {""}):
+            why = f"there is no preset {zone.preset!r}" if zone.preset else "it must say to which preset it belongs"
+            raise SceneError(f"zone {zone.name!r}: {why}")
+    return tuple(presets)
+
+
+def _check_zone(zone: _ZoneModel, rules: Mapping[str, AnyRule], ground: Ground | None) -> AnyZone:
     rule = rules.get(zone.rule)
     if rule is None:
         known = ", ".join(sorted(rules))
         raise SceneError(f"zone {zone.name!r}: there is no rule {zone.rule!r} (there are: {known})")
     check_polygon(zone.name, zone.polygon)
+    if not rule.on_ground:
+        ground = None
+    if ground is not None and min(ground.nearness(point) for point in zone.polygon) < MIN_NEARNESS:
+        raise SceneError(f"zone {zone.name!r}: it reaches the horizon of the ground plane: draw it lower")
     try:
         parameters = rule.parameters.model_validate(zone.parameters)
     except ValidationError as error:
@@ -100,6 +156,8 @@ def _check_zone(zone: _ZoneModel, rules: Mapping[str, AnyRule]) -> AnyZone:
         parameters=parameters,
         lon=zone.lon,
         lat=zone.lat,
+        ground=ground,
+        preset=zone.preset,
     )
 
 

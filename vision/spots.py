@@ -100,7 +100,7 @@ def update_spots(
         spots = [spot for spot in spots if spot.present or spot.raised_s is not None]
     held = [replace(spot, last_s=spot.last_s + gap_s) for spot in spots]
     seen = [track for track in tracks if track.missed_s == 0.0]
-    pairs = _pair(held, seen)
+    pairs = pair_boxes([spot.box for spot in held], seen)
     kept: list[Spot] = []
     ended: list[Spot] = []
     for index, spot in enumerate(held):
@@ -133,26 +133,26 @@ def is_trusted(spot: Spot, min_share: float) -> bool:
     return spot.seen_s >= min_share * max(spot.watched_s, 1e-6)
 
 
-def _pair(spots: Sequence[Spot], seen: Sequence[Track]) -> dict[int, Track]:
-    """Spot index to the track standing there: best overlap first, each once; then boxes of things half hidden, or grown
-    (a bin with bags beside it): a box around one spot and no other."""
+def pair_boxes(places: Sequence[Box], seen: Sequence[Track], *, may_grow: bool = True) -> dict[int, Track]:
+    """Index of a place to the track standing there: best overlap first, each once; then boxes of things half hidden, or
+    grown (a bin with bags beside it): a box around one place and no other. Vehicles do not grow: that is a bus in front."""
     whole = [
         (share, index, track)
-        for index, spot in enumerate(spots)
+        for index, place in enumerate(places)
         for track in seen
-        if (share := overlap(spot.box, track.box)) >= SAME_OVERLAP
+        if (share := overlap(place, track.box)) >= SAME_OVERLAP
     ]
     part = [
-        (covered(track.box, spot.box), index, track)
-        for index, spot in enumerate(spots)
+        (covered(track.box, place), index, track)
+        for index, place in enumerate(places)
         for track in seen
-        if covered(track.box, spot.box) >= PART_COVERED and area(track.box) >= PART_SIZE * area(spot.box)
+        if covered(track.box, place) >= PART_COVERED and area(track.box) >= PART_SIZE * area(place)
     ]
     grown = [
-        (covered(spots[index].box, track.box), index, track)
+        (covered(places[index], track.box), index, track)
         for track in seen
-        for index in _only_covered(spots, track.box)
-        if area(spots[index].box) >= PART_SIZE * area(track.box)
+        for index in (_only_covered(places, track.box) if may_grow else ())
+        if area(places[index]) >= PART_SIZE * area(track.box)
     ]
     pairs: dict[int, Track] = {}
     taken: set[int] = set()
@@ -164,8 +164,8 @@ def _pair(spots: Sequence[Spot], seen: Sequence[Track]) -> dict[int, Track]:
     return pairs
 
 
-def _only_covered(spots: Sequence[Spot], box: Box) -> list[int]:
-    found = [index for index, spot in enumerate(spots) if covered(spot.box, box) >= PART_COVERED]
+def _only_covered(places: Sequence[Box], box: Box) -> list[int]:
+    found = [index for index, place in enumerate(places) if covered(place, box) >= PART_COVERED]
     return found if len(found) == 1 else []
 
 

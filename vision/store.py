@@ -23,6 +23,7 @@ class CameraRow:
     device: Device
     url: str
     scene: Any
+    view_confirmed_at: datetime | None = None
 
     def __repr__(self) -> str:
         return f"CameraRow({self.device.code})"
@@ -47,15 +48,15 @@ def read_cameras(connection: Connection) -> list[CameraRow]:
         rows = cursor.execute(
             """
             SELECT d.id, d.code, d.kind, d.name, d.lon, d.lat, d.source_crs, d.cell_code, d.area_code, d.settings,
-                   d.enabled, c.url, c.scene
+                   d.enabled, c.url, c.scene, c.view_confirmed_at
             FROM device d JOIN camera c ON c.device_id = d.id
             WHERE d.enabled ORDER BY d.code
             """
         ).fetchall()
     result = []
     for row in rows:
-        url, scene = row.pop("url"), row.pop("scene")
-        result.append(CameraRow(device=Device(**row), url=url, scene=scene))
+        of_camera = {name: row.pop(name) for name in ("url", "scene", "view_confirmed_at")}
+        result.append(CameraRow(device=Device(**row), **of_camera))
     return result
 
 

@@ -1,7 +1,7 @@
 """Following detections through time: two-threshold association on boxes and ground points.
 
 The idea is ByteTrack's (Zhang et al. 2022): strong detections are matched first, weak ones may only carry
-on a track that already exists. Distances and speeds are measured in sizes of the box itself, and buffers in
+on a track that already exists; in both steps the pairing is the best one altogether. Distances and speeds are measured in sizes of the box itself, and buffers in
 seconds, so the same numbers fit every camera and every frame rate. Pure: time is an argument, every step
 gives a new state.
 """
@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from vision.assignment import assign
 from vision.heads import overlaps
 from vision.model import LABELS, Box, Detections, Floats, Label, Track
 
@@ -68,6 +69,8 @@ FOLLOWING: dict[Label, Following] = {
 
 FAMILY: dict[Label, Label] = {label: label for label in Label} | {Label.BIN_OVERFLOW: Label.BIN}
 """A bin stays the same bin when it overflows."""
+
+FAMILY_INDEX: dict[Label, int] = {label: LABELS.index(family) for label, family in FAMILY.items()}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -201,17 +204,14 @@ def _similarity(
     else:
         reach = np.array([_reach(followed[index], now_s) for index in rows], np.float32)
         result = np.maximum(result, 0.4 * (1 - _distance(ours, theirs, aspect) / reach[:, None]))
-    for row, index in enumerate(rows):
-        if followed[index].seen_s - followed[index].anchor_s < RESTING_S:
-            continue
-        for column, seen_index in enumerate(pool):
-            if not is_same_place(followed[index].anchor, seen[seen_index].box, 2 * STILL_SHIFT):
+    resting = [row for row, index in enumerate(rows) if followed[index].seen_s - followed[index].anchor_s >= RESTING_S]
+    for row in resting:
+        for column in np.flatnonzero(result[row]).tolist():
+            if not is_same_place(followed[rows[row]].anchor, seen[pool[column]].box, 2 * STILL_SHIFT):
                 result[row, column] *= RESISTANCE
-    families = [FAMILY[followed[index].label] for index in rows]
-    for row, family in enumerate(families):
-        for column, index in enumerate(pool):
-            if FAMILY[seen[index].label] is not family:
-                result[row, column] = 0.0
+    our_families = np.array([FAMILY_INDEX[followed[index].label] for index in rows])
+    their_families = np.array([FAMILY_INDEX[seen[index].label] for index in pool])
+    result[our_families[:, None] != their_families[None, :]] = 0.0
     return np.asarray(result, np.float32)
 
 
@@ -233,20 +233,27 @@ def _distance(ours: Floats, theirs: Floats, aspect: float) -> Floats:
 
 
 def _assign(similarity: Floats, rows: Sequence[int], columns: Sequence[int]) -> list[tuple[int, int]]:
-    """Best pairs first; each track and each detection once."""
-    if similarity.size == 0:
-        return []
+    """The pairs that are most alike together; each track and each detection once.
+
+    Tracks and detections that can only be each other's fall into groups of one; the others are paired group by group,
+    which gives the same as all at once and is quick.
+    """
+    possible = similarity >= MIN_SIMILARITY
     pairs: list[tuple[int, int]] = []
-    used_rows: set[int] = set()
-    used_columns: set[int] = set()
-    for flat in np.argsort(-similarity, axis=None, kind="stable"):
-        row, column = divmod(int(flat), similarity.shape[1])
-        if similarity[row, column] < MIN_SIMILARITY:
-            break
-        if row not in used_rows and column not in used_columns:
-            used_rows.add(row)
-            used_columns.add(column)
-            pairs.append((rows[row], columns[column]))
+    left = set(np.flatnonzero(possible.any(axis=1)).tolist())
+    while left:
+        group_rows, group_columns = {left.pop()}, set[int]()
+        grown = set(group_rows)
+        while grown:
+            new_columns = set(np.flatnonzero(possible[sorted(grown)].any(axis=0)).tolist()) - group_columns
+            group_columns |= new_columns
+            grown = set(np.flatnonzero(possible[:, sorted(new_columns)].any(axis=1)).tolist()) - group_rows
+            group_rows |= grown
+        left -= group_rows
+        mine, theirs = sorted(group_rows), sorted(group_columns)
+        table = np.where(possible, similarity, 0.0)[np.ix_(mine, theirs)]
+        chosen = [(0, 0)] if table.size == 1 else assign(table)
+        pairs += [(rows[mine[row]], columns[theirs[column]]) for row, column in chosen if table[row, column] > 0]
     return pairs
 
 

@@ -40,6 +40,7 @@ export default defineConfig({
         login: here('./index.html'),
         wall: here('./wall.html'),
         phone: here('./phone.html'),
+        cameras: here('./cameras.html'),
         engineer: here('./engineer.html'),
         scan: here('./scan.html'),
       },

@@ -1,6 +1,7 @@
 """Camera (摄像机): its health as the vision worker sees it, or as the camera itself says by MQTT.
 
-Rule: no picture for too long (gone), the same picture for too long (frozen), or a dark one without contrast (black).
+Rule: no picture for too long (gone), a dark one without contrast (black), the same picture for too long (frozen), a lens that is
+covered or out of focus, a view that moved, too few pictures (slow), time stamps that run wrong (clock).
 """
 
 import random
@@ -41,6 +42,12 @@ class CameraPayload(Payload):
     frozen_s: float | None = Field(
         default=None, ge=0, description="frames come, the picture has not changed for so long"
     )
+    covered_s: float | None = Field(default=None, ge=0, description="the lens is covered for so long")
+    blurred_s: float | None = Field(default=None, ge=0, description="the picture is blurred for so long")
+    moved_s: float | None = Field(default=None, ge=0, description="it shows another view for so long")
+    clock_error_s: float | None = Field(
+        default=None, description="by how much its time stamps ran ahead of the time in the last minute"
+    )
     looks_per_s: float | None = Field(default=None, ge=0, le=1000, description="looks of the detector a second")
     skipped_fps: float | None = Field(
         default=None, ge=0, le=1000, description="looks a second that were wanted and that the detector had no time for"
@@ -68,12 +75,18 @@ class CameraSettings(DeviceSettings):
     frozen_limit_s: float = Field(default=30.0, gt=0, description="the same picture for so long: frozen")
     black_luma: float = Field(default=16.0, ge=0, le=255, description="darker than this …")
     black_contrast: float = Field(default=8.0, ge=0, le=255, description="… and flatter than this: black")
+    covered_limit_s: float = Field(default=20.0, gt=0, description="covered for so long")
+    blurred_limit_s: float = Field(default=20.0, gt=0, description="blurred for so long")
+    moved_limit_s: float = Field(default=30.0, gt=0, description="another view for so long: moved")
+    min_fps: float = Field(default=1.0, ge=0, le=1000, description="fewer pictures a second than this …")
+    slow_limit_s: float = Field(default=20.0, ge=0, description="… for so long: slow")
+    clock_limit_s: float = Field(default=5.0, gt=0, description="so many seconds wrong in a minute: its clock is wrong")
     hold_s: float = Field(default=5.0, ge=0, description="wrong for so long before the alarm")
     clear_s: float = Field(default=5.0, ge=0, description="right for so long before it is over")
 
 
 def find_trouble(payload: CameraPayload, settings: CameraSettings) -> str | None:
-    """gone, black or frozen, in this order; None when the picture is fine."""
+    """gone, black, frozen, covered, blurred, moved, slow or clock, in this order; None when the picture is fine."""
     if payload.frame_age_s is None or payload.frame_age_s >= settings.gone_s:
         return "gone"
     dark = payload.luma is not None and payload.luma < settings.black_luma
@@ -81,6 +94,17 @@ def find_trouble(payload: CameraPayload, settings: CameraSettings) -> str | None
         return "black"
     if payload.frozen_s is not None and payload.frozen_s >= settings.frozen_limit_s:
         return "frozen"
+    for trouble, lasting_s, limit_s in (
+        ("covered", payload.covered_s, settings.covered_limit_s),
+        ("blurred", payload.blurred_s, settings.blurred_limit_s),
+        ("moved", payload.moved_s, settings.moved_limit_s),
+    ):
+        if lasting_s is not None and lasting_s >= limit_s:
+            return trouble
+    if payload.fps is not None and payload.fps < settings.min_fps:
+        return "slow"
+    if payload.clock_error_s is not None and abs(payload.clock_error_s) >= settings.clock_limit_s:
+        return "clock"
     return None
 
 
@@ -102,9 +126,11 @@ def step_picture(
         new.pop("turning_at", None)
         return new, []
     turning_at = read_state_instant(state, "turning_at") or at
-    hold_s = settings.clear_s if active else settings.hold_s
-    # Frozen and gone have waited for their own limits already.
-    if (active or trouble == "black") and seconds_between(turning_at, at) < hold_s:
+    hold_s = (
+        settings.clear_s if active else {"black": settings.hold_s, "slow": settings.slow_limit_s}.get(trouble or "", 0)
+    )
+    # The others have waited for their own limits already.
+    if seconds_between(turning_at, at) < hold_s:
         new["turning_at"] = instant_text(turning_at)
         return new, []
     new.pop("turning_at", None)
@@ -114,6 +140,9 @@ def step_picture(
     began_at = read_state_instant(new, "began_at") or at
     values = {"frame_age_s": message.payload.frame_age_s, "luma": message.payload.luma}
     values |= {"contrast": message.payload.contrast, "frozen_s": message.payload.frozen_s}
+    values |= {"covered_s": message.payload.covered_s, "blurred_s": message.payload.blurred_s}
+    values |= {"moved_s": message.payload.moved_s, "fps": message.payload.fps}
+    values |= {"clock_error_s": message.payload.clock_error_s}
     detail: dict[str, Any] = {name: round(value, 1) for name, value in values.items() if value is not None}
     alarm = Alarm(
         rule="camera_fault",
@@ -134,6 +163,10 @@ def make_health(
     luma: float | None = None,
     contrast: float | None = None,
     frozen_s: float | None = None,
+    covered_s: float | None = None,
+    blurred_s: float | None = None,
+    moved_s: float | None = None,
+    clock_error_s: float | None = None,
     looks_per_s: float | None = None,
     skipped_fps: float | None = None,
 ) -> Message:
@@ -147,6 +180,10 @@ def make_health(
         luma=luma,
         contrast=contrast,
         frozen_s=frozen_s,
+        covered_s=covered_s,
+        blurred_s=blurred_s,
+        moved_s=moved_s,
+        clock_error_s=clock_error_s,
         looks_per_s=looks_per_s,
         skipped_fps=skipped_fps,
     )
@@ -164,10 +201,26 @@ def read_heard_at(message: Message) -> datetime | None:
     return message.received_at - timedelta(seconds=min(message.payload.frame_age_s, 10**9))
 
 
+METRICS = (
+    Metric(name="fps", unit="fps", title_zh="帧率", title_en="Frame rate"),
+    Metric(name="luma", unit="", title_zh="亮度", title_en="Brightness"),
+    Metric(name="contrast", unit="", title_zh="对比度", title_en="Contrast"),
+    Metric(name="frame_age_s", unit="s", title_zh="画面滞后", title_en="Age of the picture"),
+    Metric(name="frozen_s", unit="s", title_zh="画面静止", title_en="Picture unchanged"),
+    Metric(name="covered_s", unit="s", title_zh="镜头被挡", title_en="Lens covered"),
+    Metric(name="blurred_s", unit="s", title_zh="画面模糊", title_en="Picture blurred"),
+    Metric(name="moved_s", unit="s", title_zh="镜头移位", title_en="Camera moved"),
+    Metric(name="clock_error_s", unit="s", title_zh="时钟误差", title_en="Clock error"),
+    Metric(name="looks_per_s", unit="fps", title_zh="识别帧率", title_en="Looks a second"),
+    Metric(name="skipped_fps", unit="fps", title_zh="跳过帧率", title_en="Looks skipped a second"),
+)
+
+
 def read_readings(payload: Payload) -> dict[str, float]:
     """Numbers of the payload by metric."""
-    names = ("fps", "luma", "contrast", "frame_age_s", "frozen_s", "looks_per_s", "skipped_fps")
-    return {n: float(v) for n in names if isinstance(payload, CameraPayload) and (v := getattr(payload, n)) is not None}
+    if not isinstance(payload, CameraPayload):
+        return {}
+    return {m.name: float(v) for m in METRICS if (v := getattr(payload, m.name)) is not None}
 
 
 def read_status(payload: Payload) -> DeviceStatus | None:
@@ -198,15 +251,7 @@ KIND = DeviceKind(
     title_en="Camera",
     payloads=every_topic(CameraPayload, event=CameraEvent),
     settings=CameraSettings,
-    metrics=(
-        Metric(name="fps", unit="fps", title_zh="帧率", title_en="Frame rate"),
-        Metric(name="luma", unit="", title_zh="亮度", title_en="Brightness"),
-        Metric(name="contrast", unit="", title_zh="对比度", title_en="Contrast"),
-        Metric(name="frame_age_s", unit="s", title_zh="画面滞后", title_en="Age of the picture"),
-        Metric(name="frozen_s", unit="s", title_zh="画面静止", title_en="Picture unchanged"),
-        Metric(name="looks_per_s", unit="fps", title_zh="识别帧率", title_en="Looks a second"),
-        Metric(name="skipped_fps", unit="fps", title_zh="跳过帧率", title_en="Looks skipped a second"),
-    ),
+    metrics=METRICS,
     readings=read_readings,
     status=read_status,
     heard_at=read_heard_at,

@@ -12,6 +12,10 @@ import typer
 def bench(
     name: Annotated[str, typer.Argument(help="Which measurement; see docs/benchmarks.md.")],
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures to FILE.")] = None,
+    minutes: Annotated[
+        float, typer.Option(min=0, help="Of `vision`: instead watch so many cameras for so long, over real RTSP.")
+    ] = 0.0,
+    cameras: Annotated[int, typer.Option(min=1, max=64, help="Of `vision --minutes`: how many cameras.")] = 16,
 ) -> None:
     """Measure ceiling, peer and ours interleaved in one run, and print them with their ratios."""
     import benchmarks
@@ -20,7 +24,11 @@ def bench(
     if name not in known:
         print(f"no benchmark {name!r}; there are: {', '.join(known)}")
         raise typer.Exit(2)
-    results = importlib.import_module(f"benchmarks.{name}").measure()
+    if minutes and name != "vision":
+        print("--minutes belongs to `bench vision`")
+        raise typer.Exit(2)
+    measure = importlib.import_module(f"benchmarks.{name}").measure
+    results = measure(minutes=minutes, cameras=cameras) if minutes else measure()
     for result in results:
         print(_describe(result))
     if json_file is not None:

@@ -22,7 +22,7 @@ from devices.registry import KINDS
 from devices.store import read_device, read_devices, read_state, set_device_settings
 from grid.locate import Locator
 from gridwarden.broker import wait_for_access
-from gridwarden.commands import dead_letter, device_certify, device_command, device_way
+from gridwarden.commands import dead_letter, device_certify, device_command, device_platform, device_way
 from gridwarden.session import Session, open_session
 from kernel.audit import write_audit
 from kernel.settings import load_settings
@@ -292,3 +292,4 @@ app.command("dead-letters")(dead_letter.browse)
 app.command("bind-station")(device_way.bind_station)
 app.command("bind-number")(device_way.bind_number)
 app.command("use-mapping")(device_way.use_mapping_file)
+app.command("import-wvp")(device_platform.import_wvp)

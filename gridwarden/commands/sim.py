@@ -107,6 +107,32 @@ def dataset(
     write_dataset(out, seed=seed, count=count, photos=photos)
 
 
+@app.command()
+def footage(
+    out: Annotated[Path, typer.Option(help="Folder to write: clips (H.264) and their truth (JSON).")],
+    seeds: Annotated[str, typer.Option(help="Numbers of streets within the part, such as 1,2,5-7.")] = "1-3",
+    conditions: Annotated[
+        str, typer.Option(help="Of day, night, rain, headlights, bus, queue, restart.")
+    ] = "day,night,rain,headlights,bus,queue,restart",
+    part: Annotated[str, typer.Option(help="tuning or judging: streets that never meet.")] = "tuning",
+    hours: Annotated[
+        float | None, typer.Option(min=0.1, help="Instead: so many camera-hours of look-alikes without any event.")
+    ] = None,
+) -> None:
+    """Render street clips with their truth: events that must be reported, look-alikes that must not."""
+    from simulators.footage import Part, plan_footage, plan_quiet, read_numbers, write_clip
+    from simulators.programme import Condition
+
+    try:
+        numbers, chosen = read_numbers(seeds), [Condition(name.strip()) for name in conditions.split(",")]
+        which = Part(part)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    plans = plan_footage(which, numbers, chosen) if hours is None else plan_quiet(which, numbers[0], hours, chosen)
+    for plan in plans:
+        print(write_clip(out, plan))
+
+
 def _split(devices: list[str]) -> list[tuple[str, str]]:
     pairs = [tuple(device.split(":", 1)) for device in devices]
     if any(len(pair) != 2 for pair in pairs):

@@ -1,9 +1,13 @@
 """`gridwarden vision …`"""
 
 import json
+from dataclasses import asdict
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
+from zoneinfo import ZoneInfo
 
+import numpy as np
 import typer
 
 from kernel.settings import load_settings
@@ -24,6 +28,21 @@ def run(
     from vision.offline import run_file
 
     run_file(source, scene, settings=load_settings(), model=model, report=report, snapshot_dir=snapshots, fps=fps)
+
+
+@app.command()
+def view(
+    picture: Annotated[Path, typer.Argument(exists=True, help="A picture (JPEG or PNG) that a camera took there.")],
+) -> None:
+    """Print the view in a picture, as a preset of a moving camera's scene holds it."""
+    import cv2
+
+    from vision.health import take_view
+
+    image = cv2.imread(str(picture))
+    if image is None:
+        raise typer.BadParameter(f"{picture}: not a picture")
+    print(take_view(np.asarray(image, np.uint8)))
 
 
 _Classes = Annotated[
@@ -151,3 +170,59 @@ def add_model(
 
     path = install_model(source, sha256, load_settings())
     print(f"installed {path}\nuse it with: GRIDWARDEN_VISION__MODEL={path}")
+
+
+@app.command()
+def judged(
+    out: Annotated[Path, typer.Option(help="Folder for the data set; must be empty or not there.")],
+    since: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Only findings from that day on.")
+    ] = None,
+    unmasked_because: Annotated[
+        str, typer.Option(metavar="REASON", help="Leave faces and plates visible, for this reason; audited.")
+    ] = "",
+) -> None:
+    """Write what operators judged as a data set: findings with their boxes, false alarms as background."""
+    from gridwarden.session import open_session
+    from vision.judged import write_judged
+
+    with open_session() as session:
+        if since is not None:
+            since = since.replace(tzinfo=ZoneInfo(session.settings.city.timezone))
+        try:
+            summary = write_judged(
+                session.connection,
+                session.settings.originals_dir,
+                out,
+                now=session.now,
+                since=since,
+                unmasked_because=unmasked_because,
+            )
+        except FileExistsError as error:
+            raise typer.BadParameter(str(error), param_hint="--out") from None
+    print(json.dumps(asdict(summary), indent=1))
+
+
+@app.command()
+def hold(
+    number: Annotated[str, typer.Argument(help="The incident's number, e.g. 20261120-000012.")],
+    reason: Annotated[str, typer.Option(help="Why: an appeal, a lawsuit.")] = "",
+    until: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Last day; without: until lifted.")
+    ] = None,
+    lift: Annotated[bool, typer.Option("--lift", help="End the hold.")] = False,
+) -> None:
+    """Keep all pictures and clips of an incident, whatever their age; audited."""
+    from gridwarden.session import open_session
+    from vision.hold import HoldError, lift_hold, place_hold
+
+    with open_session() as session:
+        ends_at = until.replace(tzinfo=ZoneInfo(session.settings.city.timezone)) + timedelta(days=1) if until else None
+        try:
+            if lift:
+                lift_hold(session.connection, number, session.now)
+            else:
+                place_hold(session.connection, number, reason, ends_at, session.now)
+        except HoldError as error:
+            raise typer.BadParameter(str(error)) from None
+    print(f"{number}: {'no longer held' if lift else 'held'}")

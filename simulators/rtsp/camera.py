@@ -27,6 +27,9 @@ class Fault(StrEnum):
     FROZEN = "frozen"  # frames keep coming, the picture is the same
     GONE = "gone"  # viewers are cut off, new ones refused
     DELAYED = "delayed"  # every frame arrives `delay_s` late
+    SILENT = "silent"  # connections stay and are accepted, nothing comes any more, no end either: half-open
+    LOSSY = "lossy"  # a share `loss` of the RTP packets never arrives
+    GARBAGE = "garbage"  # packets come, what is in them is noise
 
 
 class Viewer(Protocol):
@@ -53,8 +56,11 @@ class SimCamera:
         self.media = media
         self.fault = Fault.NONE
         self.delay_s = 0.0
+        self.loss = 0.0
+        self._rng = random.Random(rng.getrandbits(32))
+        self._next_media: Media | None = None
         self.viewers: dict[Viewer, bool] = {}  # whether it has had a picture to begin with
-        self.packetizer = Packetizer(ssrc=rng.getrandbits(32), sequence=rng.getrandbits(16))
+        self.packetizer = Packetizer(ssrc=rng.getrandbits(32), sequence=rng.getrandbits(16), h265=media.h265)
         self.frame_count = 0
         self._base = rng.getrandbits(32)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -90,11 +96,18 @@ class SimCamera:
         if not self.viewers:
             self._watched.clear()
 
-    def set_fault(self, fault: Fault, delay_s: float = 0.0) -> None:
+    def set_fault(self, fault: Fault, delay_s: float = 0.0, loss: float = 0.05) -> None:
         """Break the stream, or mend it with Fault.NONE."""
-        self.fault, self.delay_s = fault, delay_s
+        self.fault, self.delay_s, self.loss = fault, delay_s, loss
         if fault is Fault.GONE and self._loop is not None:
             self._loop.call_soon_threadsafe(self._cut_off)
+
+    def set_media(self, media: Media) -> None:
+        """Show something else from now on, in the middle of the stream: another size, as when somebody changes a camera's
+        settings. The coding stays. Raises ValueError for another."""
+        if media.h265 != self.media.h265:
+            raise ValueError("the coding of a running stream cannot change")
+        self._next_media = media
 
     def clock(self) -> tuple[int, int]:
         """Sequence number and RTP timestamp of what comes next."""
@@ -130,13 +143,17 @@ class SimCamera:
             key = self._key_wanted.is_set()
             if key:
                 self._key_wanted.clear()
+            if self._next_media is not None:
+                self.media.close()
+                self.media, self._next_media = self._next_media, None
+                return
             unit = self.media.next_unit(time.time(), key=key, repeat=self.fault is Fault.FROZEN)
             self.frame_count += 1
             if self._loop is not None and not self._loop.is_closed():
                 self._loop.call_soon_threadsafe(self._hand_over, unit, due_s)
 
     def _hand_over(self, unit: AccessUnit, due_s: float) -> None:
-        if self.fault is Fault.GONE:
+        if self.fault in (Fault.GONE, Fault.SILENT):
             return
         if self.fault is Fault.DELAYED and self._loop is not None:
             self._loop.call_later(self.delay_s, self._deliver, unit, due_s)
@@ -144,7 +161,12 @@ class SimCamera:
             self._deliver(unit, due_s)
 
     def _deliver(self, unit: AccessUnit, due_s: float) -> None:
-        packets = self.packetizer.pack(unit.nals, self._timestamp(due_s + unit.shown_after_s))
+        nals = unit.nals
+        if self.fault is Fault.GARBAGE:
+            nals = tuple(self._rng.randbytes(len(nal)) for nal in nals)
+        packets = self.packetizer.pack(nals, self._timestamp(due_s + unit.shown_after_s))
+        if self.fault is Fault.LOSSY:
+            packets = [packet for packet in packets if self._rng.random() >= self.loss]
         report = self._report(due_s)
         for viewer, begun in list(self.viewers.items()):
             if not (begun or unit.key):

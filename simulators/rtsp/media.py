@@ -1,4 +1,4 @@
-"""What a simulated camera shows: pictures that are drawn and encoded, or a video file's own H.264 packets."""
+"""What a simulated camera shows: pictures that are drawn and encoded, or a video file's own H.264 or H.265 packets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,17 @@ from av.codec.context import Flags
 from av.video.frame import PictureType
 from numpy.typing import NDArray
 
-from simulators.rtsp.rtp import NAL_IDR, NAL_PPS, NAL_SPS, nal_type, split_nals
+from simulators.rtsp.rtp import (
+    H265_PPS,
+    H265_SPS,
+    H265_VPS,
+    NAL_IDR,
+    NAL_PPS,
+    NAL_SPS,
+    h265_nal_type,
+    nal_type,
+    split_nals,
+)
 
 Picture = NDArray[np.uint8]
 FrameSource = Callable[[float], Picture]
@@ -40,6 +50,8 @@ class AccessUnit:
 
 class EncodedFrames:
     """Pictures of a source, encoded by libx264: no B-pictures, no look-ahead, so a picture leaves as it is drawn."""
+
+    h265 = False
 
     def __init__(self, source: FrameSource, fps: float, size: tuple[int, int], kbit_per_s: int = 900) -> None:
         self.fps, self.size = fps, size
@@ -69,7 +81,7 @@ class EncodedFrames:
         """When the next unit is due, on the media's own clock."""
         return self._count / self.fps
 
-    def parameter_sets(self) -> tuple[bytes, bytes]:
+    def parameter_sets(self) -> tuple[bytes, ...]:
         """Sequence and picture parameter set, for the session description."""
         return self._sets
 
@@ -127,32 +139,38 @@ class VideoFile:
 
 
 class CopiedFile:
-    """The H.264 packets of a file as they are, in a loop; `repeat` and `key` are beyond a copy and left alone."""
+    """The H.264 or H.265 packets of a file as they are, in a loop; `repeat` and `key` are beyond a copy and left alone."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         with _open(path) as container:
             stream = container.streams.video[0]
-            if stream.codec_context.name != "h264":
-                raise MediaError(f"{path}: {stream.codec_context.name}, not H.264; it must be encoded anew")
+            codec = stream.codec_context.name
+            if codec not in ("h264", "hevc"):
+                raise MediaError(f"{path}: {codec}, not H.264; it must be encoded anew")
+            self.h265 = codec == "hevc"
             self.fps = float(stream.average_rate or 25)
             self.size = (stream.codec_context.width, stream.codec_context.height)
         self._sets: tuple[bytes, ...] = ()
         self._units = self._read()
         self._next = next(self._units)
-        sets = {nal_type(nal): nal for nal in self._next[1].nals}
-        if NAL_SPS not in sets or NAL_PPS not in sets:
+        wanted = (H265_VPS, H265_SPS, H265_PPS) if self.h265 else (NAL_SPS, NAL_PPS)
+        sets = {self._type_of(nal): nal for nal in self._next[1].nals}
+        if any(kind not in sets for kind in wanted):
             raise MediaError(f"{path}: its first picture carries no parameter sets")
-        self._sets = (sets[NAL_SPS], sets[NAL_PPS])
+        self._sets = tuple(sets[kind] for kind in wanted)
+
+    def _type_of(self, nal: bytes) -> int:
+        return h265_nal_type(nal) if self.h265 else nal_type(nal)
 
     @property
     def due_s(self) -> float:
         """When the next unit is due, on the media's own clock."""
         return self._next[0]
 
-    def parameter_sets(self) -> tuple[bytes, bytes]:
-        """Sequence and picture parameter set, for the session description."""
-        return self._sets[0], self._sets[1]
+    def parameter_sets(self) -> tuple[bytes, ...]:
+        """Parameter sets for the session description: sequence and picture, in H.265 video before them."""
+        return self._sets
 
     def next_unit(self, now_s: float, *, key: bool, repeat: bool) -> AccessUnit:
         """The packets that are due."""
@@ -166,7 +184,8 @@ class CopiedFile:
             end_s = 0.0
             with _open(self._path) as container:
                 stream = container.streams.video[0]
-                to_annex_b = BitStreamFilterContext("h264_mp4toannexb", stream)
+                name = "hevc_mp4toannexb" if self.h265 else "h264_mp4toannexb"
+                to_annex_b = BitStreamFilterContext(name, stream)
                 start_s: float | None = None
                 for packet in container.demux(stream):
                     if packet.dts is None or packet.time_base is None:
@@ -175,9 +194,12 @@ class CopiedFile:
                     start_s = decode_s if start_s is None else start_s
                     after_s = float((packet.pts - packet.dts) * packet.time_base) if packet.pts is not None else 0.0
                     end_s = decode_s - start_s + 1 / self.fps
-                    nals = [nal for part in to_annex_b.filter(packet) for nal in split_nals(bytes(part))]
-                    key = any(nal_type(nal) == NAL_IDR for nal in nals)
-                    if key and not any(nal_type(nal) == NAL_SPS for nal in nals):
+                    nals = [
+                        nal for part in to_annex_b.filter(packet) for nal in split_nals(bytes(part), h265=self.h265)
+                    ]
+                    kinds = {self._type_of(nal) for nal in nals}
+                    key = bool(kinds & set(range(16, 24))) if self.h265 else NAL_IDR in kinds
+                    if key and (H265_SPS if self.h265 else NAL_SPS) not in kinds:
                         nals = [*self._sets, *nals]
                     yield offset_s + decode_s - start_s, AccessUnit(tuple(nals), key, after_s)
             if end_s == 0.0:
@@ -194,7 +216,7 @@ Media = EncodedFrames | CopiedFile
 
 
 def open_file(path: Path) -> Media:
-    """Plays a video file: H.264 is copied, anything else decoded and encoded anew.
+    """Plays a video file: H.264 and H.265 are copied, anything else decoded and encoded anew.
 
     Raises MediaError for what is no video, OSError for what cannot be read.
     """

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 MAX_HEAD_BYTES = 8192
 MAX_BODY_BYTES = 65_536
 REASONS = {
-    200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 413: "Request Entity Too Large",
+    200: "OK", 302: "Moved Temporarily", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 413: "Request Entity Too Large",
     454: "Session Not Found", 455: "Method Not Valid In This State", 459: "Aggregate Operation Not Allowed",
     461: "Unsupported Transport", 501: "Not Implemented", 503: "Service Unavailable",
     505: "RTSP Version Not Supported", 551: "Option Not Supported",

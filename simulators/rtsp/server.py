@@ -76,6 +76,8 @@ class RtspServer:
         self.cameras: dict[str, SimCamera] = {}
         self.sessions: dict[str, Session] = {}
         self.dropped_count = 0
+        self.redirects: dict[str, str] = {}
+        """Paths that are answered with another address (302)."""
         self._timeout_s = session_timeout_s
         self._slow_bytes = slow_client_bytes
         self._rng = rng or random.Random()
@@ -251,6 +253,9 @@ class Connection:
             for session in self.own:
                 session.heard_at_s = time.monotonic()
             if isinstance(message, Request):
+                camera = self._server.cameras.get(message.path.removesuffix(TRACK).strip("/"))
+                if camera is not None and camera.fault is Fault.SILENT:
+                    continue
                 answer = self._answer(message)
                 self._writer.write(answer.bytes_for(message.headers.get("cseq", "0")))
                 if message.method == "PLAY" and answer.status == 200:
@@ -297,6 +302,8 @@ class Connection:
         return Answer(501)
 
     def _describe(self, request: Request) -> Answer:
+        if request.path in self._server.redirects:
+            return Answer(302, {"Location": self._server.redirects[request.path]})
         camera = self._server.cameras.get(request.path)
         if camera is None:
             return Answer(404)
@@ -375,10 +382,15 @@ class Connection:
 
 
 def describe(camera: SimCamera, host: str) -> str:
-    """The session description (RFC 4566) with the H.264 parameters of RFC 6184, 8.1."""
-    sps, pps = camera.media.parameter_sets()
-    sets = ",".join(base64.b64encode(each).decode() for each in (sps, pps))
+    """The session description (RFC 4566) with the parameters of H.264 (RFC 6184, 8.1) or H.265 (RFC 7798, 7.1)."""
+    sets = [base64.b64encode(each).decode() for each in camera.media.parameter_sets()]
     width, height = camera.media.size
+    if camera.media.h265:
+        coding, parameters = "H265", f"sprop-vps={sets[0]};sprop-sps={sets[1]};sprop-pps={sets[2]}"
+    else:
+        profile = camera.media.parameter_sets()[0][1:4].hex().upper()
+        coding = "H264"
+        parameters = f"packetization-mode=1;profile-level-id={profile};sprop-parameter-sets={','.join(sets)}"
     lines = [
         "v=0",
         f"o=- {camera.packetizer.ssrc} 1 IN IP4 {host}",
@@ -388,8 +400,8 @@ def describe(camera: SimCamera, host: str) -> str:
         "a=control:*",
         "a=range:npt=now-",
         f"m=video 0 RTP/AVP {PAYLOAD_TYPE}",
-        f"a=rtpmap:{PAYLOAD_TYPE} H264/90000",
-        f"a=fmtp:{PAYLOAD_TYPE} packetization-mode=1;profile-level-id={sps[1:4].hex().upper()};sprop-parameter-sets={sets}",
+        f"a=rtpmap:{PAYLOAD_TYPE} {coding}/90000",
+        f"a=fmtp:{PAYLOAD_TYPE} {parameters}",
         f"a=framerate:{camera.media.fps:g}",
         f"a=framesize:{PAYLOAD_TYPE} {width}-{height}",
         f"a=control:{TRACK}",

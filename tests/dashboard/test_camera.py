@@ -113,6 +113,19 @@ def test_a_still_is_of_this_moment(server: Server, database: Database, sign_in: 
     assert Image.open(io.BytesIO(answer.content)).size == (640, 360)
 
 
+def test_an_engineer_teaches_a_preset_the_view_of_this_moment(
+    server: Server, database: Database, sign_in: SignIn, street: Street
+) -> None:
+    camera_id = put_camera(database, street.url)
+    engineer = sign_in(roles=("engineer",))
+    view = engineer.get(f"/api/v1/cameras/{camera_id}/view").json()["view"]
+    scene = engineer.get(f"/api/v1/cameras/{camera_id}/scene").json()["scene"]
+    scene["zones"][0]["preset"] = "north"
+    taught = {**scene, "presets": [{"name": "north", "view": view}]}
+    assert engineer.put(f"/api/v1/cameras/{camera_id}/scene", json={"scene": taught}).status_code == 200
+    assert sign_in("eve", roles=("operator",)).get(f"/api/v1/cameras/{camera_id}/view").status_code == 403
+
+
 def test_a_camera_that_is_not_there_is_said_to_be_unreachable_and_why(
     server: Server, database: Database, sign_in: SignIn, street: Street
 ) -> None:

@@ -366,15 +366,20 @@ FINE = {"frame_age_s": 0.1, "fps": 5.0, "luma": 110.0, "contrast": 45.0, "frozen
         ({"frame_age_s": None}, "gone", 0),
         ({"frozen_s": 31.0}, "frozen", 0),
         ({"luma": 3.0, "contrast": 1.5}, "black", 5),
+        ({"covered_s": 20.0}, "covered", 0),
+        ({"blurred_s": 20.0}, "blurred", 0),
+        ({"moved_s": 30.0}, "moved", 0),
+        ({"fps": 0.4}, "slow", 20),
+        ({"clock_error_s": -5.5}, "clock", 0),
     ],
 )
 def test_a_camera_in_trouble_is_reported_once_and_recovers(trouble: dict[str, Any], reason: str, delay_s: int) -> None:
     bench = Bench("camera")
     bench.take(make_health(at(0), **FINE))
-    for second in range(10, 30):
+    for second in range(10, 40):
         bench.take(make_health(at(second), **{**FINE, **trouble}))
     assert [(a.raised, a.detail["reason"], a.occurred_at) for a in bench.alarms] == [(True, reason, at(10 + delay_s))]
-    for second in range(30, 36):
+    for second in range(40, 46):
         bench.take(make_health(at(second), **FINE))
     assert [alarm.raised for alarm in bench.alarms] == [True, False]
 
@@ -411,9 +416,7 @@ def test_what_rules_remember_survives_json(kind: str) -> None:
     rng = random.Random(3)
     for second in range(0, 400, 20):
         topic = rng.choice((TopicKind.TELEMETRY, TopicKind.STATE))
-        fields = {
-            k: v for k, v in bench.kind.draw(rng, at(second), topic).items() if k not in ("v", "id", "seq", "at")
-        }
+        fields = {k: v for k, v in bench.kind.draw(rng, at(second), topic).items() if k not in ("v", "id", "seq", "at")}
         for one in (bench, straight):
             one.take(one.make(at(second), topic, fields))
         kept = json.loads(json.dumps([bench.state.rule_state, bench.state.alarms, bench.state.metrics]))

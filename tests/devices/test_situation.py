@@ -16,7 +16,7 @@ from kernel.db import Connection, Database
 from kernel.ids import new_id
 from kernel.report import Report, insert_report
 from kernel.types import Source
-from vision.rules.crowding import RULE, CrowdingState
+from vision.rules.crowding import RULE, Count, CrowdingState
 
 NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
 
@@ -59,10 +59,10 @@ def test_a_camera_that_never_looked_for_people_does_not_watch(database: Database
 @pytest.mark.parametrize(
     ("state", "ok"),
     [
-        (CrowdingState(window=((1.0, 0),)), True),
+        (CrowdingState(counts=(Count(at_s=1.0, people=0),)), True),
         (CrowdingState(), True),
-        (CrowdingState(window=((1.0, 0), (2.0, 1))), False),
-        (CrowdingState(window=((2.0, 0),), raised_s=1.0), False),
+        (CrowdingState(counts=(Count(at_s=1.0, people=0), Count(at_s=2.0, people=1))), False),
+        (CrowdingState(counts=(Count(at_s=2.0, people=0),), raised_s=1.0), False),
     ],
 )
 def test_people_whom_vision_counts_stand_in_the_way(
@@ -75,13 +75,13 @@ def test_people_whom_vision_counts_stand_in_the_way(
 
 def test_what_vision_remembered_long_ago_is_no_watching(database: Database, gate: Device) -> None:
     with database.transaction() as connection:
-        remember(connection, CrowdingState(window=((1.0, 0),)), NOW - timedelta(seconds=61))
+        remember(connection, CrowdingState(counts=(Count(at_s=1.0, people=0),)), NOW - timedelta(seconds=61))
         assert zone_of(connection, gate) == ("zone_watched", False)
 
 
 def test_a_report_of_people_counts_for_a_while(database: Database, gate: Device) -> None:
     with database.transaction() as connection:
-        remember(connection, CrowdingState(window=((1.0, 0),)))
+        remember(connection, CrowdingState(counts=(Count(at_s=1.0, people=0),)))
         insert_report(
             connection,
             Report(

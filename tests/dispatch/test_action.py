@@ -31,6 +31,7 @@ BOOK: dict[tuple[str, str], tuple[set[str], str]] = {
     ("send_back", "accepted"): ({ASSIGNEE, OPERATOR}, "filed"),
     ("send_back", "on_site"): ({ASSIGNEE, OPERATOR}, "filed"),
     ("send_back", "filed"): ({OPERATOR}, "reported"),
+    ("reopen", "closed"): ({SYSTEM_ACTS}, "filed"),
 }
 for _state in ("reported", "filed", "dispatched", "accepted", "on_site", "handled"):
     BOOK[("void", _state)] = ({OPERATOR}, "void")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatch.model import Action, Candidate, Considered
+from dispatch.model import Action, Candidate, Considered, Who
 from dispatch.policy import (
     MANY_TASKS,
     TRANSITIONS,
@@ -50,9 +50,11 @@ def codes(*people: Candidate, grid: str | None = "G1") -> dict[str, tuple[str, .
     return {one.candidate.name: one.codes for one in pick(*people, grid=grid)}
 
 
-def test_nothing_leads_out_of_an_ended_incident() -> None:
-    for line in TRANSITIONS:
-        assert not line.states & {IncidentState.CLOSED, IncidentState.VOID}
+def test_nothing_leads_out_of_an_ended_incident_but_what_a_camera_sees_coming_back() -> None:
+    out = [line for line in TRANSITIONS if line.states & {IncidentState.CLOSED, IncidentState.VOID}]
+    assert [(line.action, line.states, line.by) for line in out] == [
+        (Action.REOPEN, frozenset({IncidentState.CLOSED}), frozenset({Who.SYSTEM}))
+    ]
 
 
 def test_every_action_has_a_line_and_in_each_state_a_verdict_or_nothing_decides_between_lines() -> None:

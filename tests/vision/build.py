@@ -12,6 +12,7 @@ from vision.model import LABELS, Box, Detections, Finding, Label, Track
 from vision.rule import AnyRule, AnyZone
 from vision.scene import parse_scene
 from vision.sight import Sight
+from vision.view import View
 
 BEGAN_AT = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
 
@@ -43,10 +44,13 @@ def track(
     )
 
 
-def zone(rule: AnyRule, *, name: str = "zone", polygon: Any = None, **parameters: Any) -> AnyZone:
+def zone(rule: AnyRule, *, name: str = "zone", polygon: Any = None, ground: Any = None, **parameters: Any) -> AnyZone:
     """A zone over nearly the whole picture."""
     outline = polygon or [[0.05, 0.05], [0.95, 0.05], [0.95, 0.95], [0.05, 0.95]]
-    value = {"zones": [{"name": name, "rule": rule.name, "polygon": outline, "parameters": parameters}]}
+    value = {
+        "zones": [{"name": name, "rule": rule.name, "polygon": outline, "parameters": parameters}],
+        "ground": ground,
+    }
     return parse_scene(value, {rule.name: rule}).zones[0]
 
 
@@ -59,6 +63,7 @@ def tell(
     every_s: float = 0.25,
     state: Any = None,
     from_s: float = 0.0,
+    view: Callable[[float], View | None] = lambda now_s: None,
 ) -> tuple[Any, list[Finding]]:
     """Step the rule through a story; None of it means that nobody looked. State goes through JSON at each step."""
     state = rule.fresh() if state is None else state
@@ -68,7 +73,8 @@ def tell(
         tracks = story(now_s)
         if tracks is None:
             continue
-        state, found = rule.step(rule.load(rule.dump(state)), Sight(at=at(now_s), tracks=tracks), where)
+        sight_now = Sight(at=at(now_s), tracks=tracks, view=view(now_s))
+        state, found = rule.step(rule.load(rule.dump(state)), sight_now, where)
         findings += found
     return state, findings
 
@@ -87,7 +93,12 @@ def detections(*seen: tuple[Label, Box, float], width_px: int = 640, height_px: 
 
 def raised(findings: Sequence[Finding]) -> list[Finding]:
     """Those that begin an episode."""
-    return [finding for finding in findings if finding.cleared_at is None]
+    return [finding for finding in findings if finding.cleared_at is None and not finding.update]
+
+
+def updates(findings: Sequence[Finding]) -> list[Finding]:
+    """Those that tell of one again, because it grew."""
+    return [finding for finding in findings if finding.update]
 
 
 def cleared(findings: Sequence[Finding]) -> list[Finding]:

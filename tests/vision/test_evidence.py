@@ -14,7 +14,7 @@ from kernel.db import Database
 from kernel.ids import new_id
 from kernel.settings import Settings
 from tests.vision.build import at
-from vision.evidence import ALERT, ZONE, Caption, draw_snapshot, write_evidence
+from vision.evidence import ALERT, ZONE, Caption, Shown, draw_snapshot, write_evidence
 from vision.lettering import Lettering
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,10 +85,10 @@ def test_a_missing_font_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> N
 
 
 def test_every_word_on_a_snapshot_can_be_drawn_in_chinese(chinese: Lettering) -> None:
+    from vision.findings import MOMENTS, VERDICT_TITLES
     from vision.model import TITLES
-    from vision.record import VERDICT_TITLES
 
-    for zh, en in (*TITLES.values(), *VERDICT_TITLES.values()):
+    for zh, en in (*TITLES.values(), *VERDICT_TITLES.values(), *MOMENTS.values(), ("：", ":")):
         assert chinese.covers(zh) and chinese.covers(en)
     assert chinese.has_chinese and chinese.drawable("天水街道 03 A区") == "天水街道 03 A区"
     assert chinese.width("网格", 20) == pytest.approx(40, abs=1)
@@ -120,18 +120,23 @@ def test_evidence_is_stored_whole_with_its_digest(settings: Settings, database: 
         lettering=Lettering(Path("/nowhere")),
     )
     evidence_id = new_id(at(0))
+    shown = Shown(
+        id=evidence_id,
+        kind="snapshot",
+        mime="image/jpeg",
+        suffix=".jpg",
+        content=jpeg,
+        width=640,
+        height=380,
+        taken_at=at(0),
+        masked=True,
+        area_code="330105012001",
+        lon=120.1,
+        lat=30.2,
+        detail={"rule": "crowding"},
+    )
     with database.transaction("*") as connection:
-        write_evidence(
-            connection,
-            jpeg=jpeg,
-            evidence_id=evidence_id,
-            evidence_dir=settings.evidence_dir,
-            area_code="330105012001",
-            lon=120.1,
-            lat=30.2,
-            taken_at=at(0),
-            detail={"rule": "crowding"},
-        )
+        write_evidence(connection, settings.evidence_dir, shown)
     with database.transaction("*") as connection:
         ((path, digest, width),) = connection.execute("SELECT path, sha256, width FROM evidence").fetchall()
     stored = (settings.evidence_dir / path).read_bytes()

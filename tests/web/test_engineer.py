@@ -14,7 +14,7 @@ from tests.web.visit import PHONE_SIZE, UNTRANSLATED, WALL_SIZE, Visit, count_co
 
 pytestmark = [pytest.mark.web, pytest.mark.slow]
 
-PAGES = ["", "/import", "/letters", "/rules", "/rules/new", "/mappings/new", "/maintenance", "/parking"]
+PAGES = ["", "/import", "/letters", "/rules", "/rules/new", "/mappings/new", "/maintenance", "/parking", "/findings"]
 TABS = ["", "/water", "/commands", "/console", "/check", "/registry", "/keys", "/shelf"]
 
 

@@ -9,7 +9,9 @@ from playwright.sync_api import Browser, BrowserContext, Page, StorageState
 # A key of the texts on a page is a text that is missing.
 UNTRANSLATED = re.compile(
     r"\b(?:action|chip|event|link|needs|panel|phone|problem|queue|reason|state|verdict|nav|list|tab|console|registry"
-    r"|keys|check|home|shelf|letter|scope|maintenance|rules|rule_mode|back_test|command|interlock|sluice|water|chart)"
+    r"|keys|check|home|shelf|letter|scope|maintenance|rules|rule_mode|back_test|command|interlock|sluice|water|chart"
+    r"|cameras|live|live_reason|live_fault|finding|findings|judge|judge_why|unmask|scene|rehearsal|moved|precision"
+    r"|camera_record|figure|vision|key)"
     r"\.[a-z_]+\b"
 )
 WALL_SIZE, PHONE_SIZE = (1920, 1080), (390, 844)

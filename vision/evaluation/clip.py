@@ -16,6 +16,7 @@ from vision.detect import Detector
 from vision.evaluation.truth import Truth, clip_of, read_truth
 from vision.live import dump, restore
 from vision.model import Box, Finding, Picture, Track
+from vision.motion import next_look_s
 from vision.offline import FILE_EPOCH
 from vision.rule import AnyRule
 from vision.scene import parse_scene
@@ -102,7 +103,8 @@ class _Camera:
         if self.watch.blind is not None:
             run.blind_looks += 1
             return
-        if not self.watch.is_due(at, fps=vision.fps, idle_fps=vision.idle_fps):
+        wait_s = next_look_s(self.watch.motion, at, fps=vision.fps, idle_fps=vision.idle_fps)
+        if self.watch.looked_at is not None and (at - self.watch.looked_at).total_seconds() < wait_s - 0.01:
             return
         look = self.watch.look(self._detector.detect(picture), at, self.watch.view(picture))
         run.looks += 1

@@ -170,7 +170,7 @@ def _row(rule: str, condition: str, figures: Mapping[str, Any]) -> tuple[str, ..
     )
     per_day = figures["false_per_day_95"]
     return (
-        rule, condition, str(figures["events"]), str(figures["lookalikes"]), str(figures["right"]),
+        rule, condition, str(figures["events"]), "" if ": " in rule else str(figures["lookalikes"]), str(figures["right"]),
         str(figures["missed"]), str(figures["false"]), str(figures["duplicates"]),
         _with_interval(figures["precision"], figures["precision_95"]),
         _with_interval(figures["recall"], figures["recall_95"]), said, str(figures["false_per_hour"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -119,11 +120,23 @@ def _hash_file(path: Path) -> str:
 
 
 def fingerprint() -> str:
-    """Names the deciding code: a hash over the sources of the package, without training and evaluation."""
+    """Names the deciding code: a hash over the sources from which tracks and findings come (rules, watch, detector)."""
     root = Path(vision.__file__).resolve().parent
+    todo = ["watch", "detect", *(f"rules.{path.stem}" for path in sorted((root / "rules").glob("*.py")))]
+    sources: dict[str, bytes] = {}
+    while todo:
+        name = todo.pop()
+        path = root.joinpath(*name.split(".")).with_suffix(".py")
+        if name in sources or not path.is_file():
+            continue
+        sources[name] = path.read_bytes()
+        imports = (node for node in ast.walk(ast.parse(sources[name])) if isinstance(node, ast.ImportFrom))
+        todo += [
+            node.module.removeprefix("vision.") for node in imports if node.module and node.module.startswith("vision.")
+        ]
     digest = hashlib.sha256()
-    for path in sorted((*root.glob("*.py"), *(root / "rules").glob("*.py"))):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    for name in sorted(sources):
+        digest.update(name.encode() + b"\0" + sources[name])
     return digest.hexdigest()[:16]
 
 

@@ -1,23 +1,27 @@
-"""人员聚集 crowding: as many people in a zone as its limit for `hold_s`, with hysteresis.
+"""人员聚集 crowding: as many people in a zone as its limit, or as close together, for `hold_s`, with hysteresis.
 
-The count is the median over a short window, and a person lost for a moment still counts, so single misses neither
-delay nor end anything.
+The count is the median over some seconds, and a person lost for a moment still counts, so single misses neither delay nor
+end anything. With a ground plane the zone also has a density, and its crowd a speed in metres and a bearing.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
+import shapely
 from pydantic import Field, model_validator
+from shapely import MultiPoint, Polygon
 
-from vision.model import Box, Category, Finding, Label, Presence, Track
-from vision.rule import Parameters, Rule, Zone
+from vision.ground import Ground, Metres
+from vision.model import Box, Category, Finding, Label, Point, Presence, Track
+from vision.rule import Parameters, Rule, Zone, ZoneState, ZoneStatus
 from vision.sight import Sight
-from vision.spots import MAX_STEP_S
+from vision.spots import MAX_STEP_S, covered, overlap
 
 NAME = "crowding"
 BRIDGE_S = 0.6
@@ -26,16 +30,57 @@ BRIDGE_S = 0.6
 GAP_S = 10.0
 """After a longer time without looks the counting begins anew."""
 
+MOST = 0.7
+
+SAME_PERSON = 0.3
+HANDOVER_S = 1.0
+"""A person lost under one number and found under another at the same place, about then, is one."""
+
+GHOST_SCORE, SURER, GHOST_SHARE = 0.4, 0.2, 0.8
+
+NEAR_M = 1.5
+"""Radius of the circle around a person in which the closest crowd is counted."""
+
+HIDDEN_SHARE = 0.5
+PRESSED_SHARE = 0.25
+"""Without a ground plane: so many of them half behind others, and the count is only "at least"."""
+
+GROWN = 1.5
+"""A crowd that has grown by this factor is told of again."""
+
+SEVERE = 2.0
+"""From this many times its limit on a crowd is more severe."""
+
+BODY_M2, BODY_M = 0.55, 1.65
+"""The silhouette of a person standing, and how tall it is."""
+
+MORE_BODIES = 1.3
+"""The background shows this many times the people that the detector tells apart: some stand behind others."""
+
+FLOW_S = 2.0
+FLOW_STEP_S = 0.45
+MIN_FLOW_S = 0.9
+MIN_ORDER = 0.4
+"""Of all movement, this share must go one way for the crowd to have a direction."""
+
+MIN_SPEED_M_S = 0.25
+MIN_SPEED_SHARE_S = 0.01
+
 
 class CrowdingParameters(Parameters):
-    """How many, for how long."""
+    """How many, how close, for how long."""
 
     limit: Annotated[int, Field(ge=1, le=10_000)] = 8
+    limit_per_m2: Annotated[float, Field(gt=0, le=10)] | None = None
+    """People on a square metre, around the one who stands closest; needs the camera's ground plane."""
     hold_s: Annotated[float, Field(ge=0, le=86_400)] = 20.0
     clear_below: Annotated[float, Field(gt=0)] | None = None
     """Over when fewer than this are left; seven tenths of the limit when not given."""
     clear_s: Annotated[float, Field(ge=0, le=3_600)] = 10.0
-    smooth_s: Annotated[float, Field(ge=0, le=30)] = 2.0
+    smooth_s: Annotated[float, Field(ge=0, le=30)] = 3.0
+    reliable_per_m2: Annotated[float, Field(gt=0, le=10)] = 0.4
+    """Where people stand closer than this, some hide others from the detector: the count is "at least". Measured with
+    the bundled detector, docs/vision.md."""
 
     @model_validator(mode="after")
     def _check_hysteresis(self) -> CrowdingParameters:
@@ -50,87 +95,341 @@ class CrowdingParameters(Parameters):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Count:
+    """One look: how many, how close at the closest place (None without a ground plane), how many half behind others."""
+
+    at_s: float
+    people: int
+    near_per_m2: float | None = None
+    hidden: int = 0
+    bodies: float | None = None
+    """How many would make up what differs from the background; None when there is no picture or ground to ask."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """Where one person was at an instant: metres with a ground plane, else shares of the picture."""
+
+    at_s: float
+    id: int
+    x: float
+    y: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Flow:
+    """How the people of a zone move on the whole.
+
+    `speed`: of their mean velocity, metres a second (with a ground plane) or picture widths and heights a second;
+    `bearing_deg`: clockwise from north, or from the picture's upper edge; None while there is no common direction.
+    `order`: 0 they mill about, 1 all go one way.
+    """
+
+    speed: float
+    bearing_deg: float | None
+    order: float
+    in_metres: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """Names tell the unit."""
+        speed, bearing = ("speed_m_s", "bearing_deg") if self.in_metres else ("speed_share_s", "picture_deg")
+        deg = None if self.bearing_deg is None else round(self.bearing_deg)
+        return {speed: round(self.speed, 3), bearing: deg, "order": round(self.order, 2)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CrowdingState:
-    """What is remembered of one zone; times are seconds since the epoch."""
+    """What is remembered of one zone; times are seconds since the epoch. `counts` and `raised_s` are also read from
+    the database by the interlock of a gate that people may stand under (devices/situation.py)."""
 
     looked_s: float | None = None
-    window: tuple[tuple[float, int], ...] = ()
+    counts: tuple[Count, ...] = ()
+    steps: tuple[Step, ...] = ()
     over_since_s: float | None = None
     dip_since_s: float | None = None
     """Since when the count is under the limit while it was held before."""
     few_since_s: float | None = None
     raised_s: float | None = None
+    grown_since_s: float | None = None
+    told_people: int = 0
+    told_severity: int | None = None
     box: Box = (0.0, 0.0, 0.0, 0.0)
     score: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measure:
+    """The zone by its median."""
+
+    people: float
+    per_m2: float | None
+    near_per_m2: float | None
+    at_least: bool
+    flow: Flow | None
+
+    def as_json(self) -> dict[str, Any]:
+        """For a finding's detail and the live picture."""
+        return {
+            "people": round(self.people),
+            "at_least": self.at_least,
+            "density_per_m2": None if self.per_m2 is None else round(self.per_m2, 2),
+            "near_per_m2": None if self.near_per_m2 is None else round(self.near_per_m2, 2),
+            "flow": None if self.flow is None else self.flow.as_json(),
+        }
 
 
 def step(
     state: CrowdingState, sight: Sight, zone: Zone[CrowdingParameters]
 ) -> tuple[CrowdingState, tuple[Finding, ...]]:
     """One look at one zone."""
-    tracks, now = sight.tracks, sight.at
-    now_s = now.timestamp()
+    now_s = sight.at.timestamp()
     if state.looked_s is not None and now_s - state.looked_s > GAP_S:
-        state = replace(state, window=(), dip_since_s=None, few_since_s=None)
+        state = replace(state, counts=(), steps=(), dip_since_s=None, few_since_s=None, grown_since_s=None)
         if state.raised_s is None:
             state = replace(state, over_since_s=None)
     elapsed_s = 0.0 if state.looked_s is None else now_s - state.looked_s
     # one missed look is always bridged, however far apart the looks are
-    people = people_in(tracks, zone, bridge_s=max(BRIDGE_S, min(1.1 * elapsed_s, MAX_STEP_S)))
-    oldest_s = now_s - max(zone.parameters.smooth_s, 0.0)
-    window = (*((at_s, count) for at_s, count in state.window if at_s >= oldest_s), (now_s, len(people)))
-    state = replace(state, looked_s=now_s, window=window)
-    count = statistics.median(number for _, number in window)
+    people = people_in(sight.tracks, zone, bridge_s=max(BRIDGE_S, min(1.1 * elapsed_s, MAX_STEP_S)), now=sight.at)
+    oldest_s = now_s - zone.parameters.smooth_s
+    counts = (*(one for one in state.counts if one.at_s >= oldest_s), _count(people, sight, zone))
+    state = replace(state, looked_s=now_s, counts=counts, steps=_walk(state.steps, people, zone, now_s))
+    measure = measure_zone(state, zone)
     if state.raised_s is None:
-        return _watch(state, people, count, zone, now_s)
-    return _wait_for_end(state, count, zone, now_s)
+        return _watch(state, people, measure, zone, now_s)
+    return _follow(state, people, measure, zone, now_s)
 
 
-def people_in(tracks: Sequence[Track], zone: Zone[CrowdingParameters], *, bridge_s: float = BRIDGE_S) -> list[Track]:
-    """People whose feet are in the zone, including those lost for a moment."""
-    return [
+def people_in(
+    tracks: Sequence[Track],
+    zone: Zone[CrowdingParameters],
+    *,
+    bridge_s: float = BRIDGE_S,
+    now: datetime | None = None,
+) -> list[Track]:
+    """People whose feet are in the zone, including those lost for a moment; with `now`, not those found again under
+    another number."""
+    there = [
         track
         for track in tracks
         if track.label is Label.PERSON and track.missed_s <= bridge_s and zone.contains(track.ground)
     ]
+    there = [one for one in there if not _is_ghost(one, there)]
+    if now is None:
+        return there
+    return [one for one in there if one.missed_s == 0.0 or not any(_took_over(new, one, now) for new in there)]
+
+
+def _is_ghost(one: Track, people: Sequence[Track]) -> bool:
+    """A weak box made of parts of its neighbours: the detector saw the left half of one and the right half of another."""
+    if one.score >= GHOST_SCORE:
+        return False
+    surer = [shapely.box(*other.box) for other in people if other.score >= one.score + SURER and other.missed_s == 0.0]
+    own = shapely.box(*one.box)
+    return bool(surer) and own.intersection(shapely.union_all(surer)).area >= GHOST_SHARE * own.area
+
+
+def _took_over(new: Track, lost: Track, now: datetime) -> bool:
+    age_s = (now - new.born_at).total_seconds()
+    return new.missed_s == 0.0 and age_s <= lost.missed_s + HANDOVER_S and overlap(new.box, lost.box) >= SAME_PERSON
+
+
+def measure_zone(state: CrowdingState, zone: Zone[CrowdingParameters]) -> Measure:
+    """What the last seconds' looks say together."""
+    parameters = zone.parameters
+    people = statistics.median([one.people for one in state.counts]) if state.counts else 0.0
+    near = [one.near_per_m2 for one in state.counts if one.near_per_m2 is not None]
+    near_per_m2 = statistics.median(near) if near else None
+    area_m2 = zone.ground.area_m2(zone.polygon) if zone.ground is not None else None
+    per_m2 = people / area_m2 if area_m2 else None
+    if near_per_m2 is not None:
+        bodies = [one.bodies for one in state.counts if one.bodies is not None]
+        crowded = bool(bodies) and people > 0 and statistics.median(bodies) >= MORE_BODIES * people
+        at_least = crowded or near_per_m2 > parameters.reliable_per_m2
+    else:
+        hidden = statistics.median([one.hidden for one in state.counts]) if state.counts else 0.0
+        at_least = people > 0 and hidden / people >= PRESSED_SHARE
+    return Measure(
+        people=people,
+        per_m2=per_m2,
+        near_per_m2=near_per_m2,
+        at_least=at_least,
+        flow=_flow(state.steps, zone.ground is not None),
+    )
+
+
+def _count(people: Sequence[Track], sight: Sight, zone: Zone[CrowdingParameters]) -> Count:
+    near_per_m2 = None
+    if zone.ground is not None:
+        near_per_m2 = _closest([place for one in people if (place := zone.ground.locate(one.ground)) is not None])
+    hidden = 0
+    for one in people:
+        before = [other for other in people if other.box[3] > one.box[3]]
+        hidden += max((covered(one.box, other.box) for other in before), default=0.0) >= HIDDEN_SHARE
+    return Count(
+        at_s=sight.at.timestamp(),
+        people=len(people),
+        near_per_m2=near_per_m2,
+        hidden=hidden,
+        bodies=_count_bodies(sight, zone),
+    )
+
+
+def _count_bodies(sight: Sight, zone: Zone[CrowdingParameters]) -> float | None:
+    """How many people's silhouettes what is new in the zone, and above it by a person's height, would make up.
+
+    By the scale in the zone's middle. None without picture, background or ground plane, and while something else (a
+    car) stands there.
+    """
+    if sight.view is None or zone.ground is None:
+        return None
+    xs, ys = [x for x, _ in zone.polygon], [y for _, y in zone.polygon]
+    middle = (statistics.fmean(xs), statistics.fmean(ys))
+    wide_m = zone.ground.distance_m((middle[0] - 0.01, middle[1]), (middle[0] + 0.01, middle[1]))
+    if not wide_m or any(one.label in _OTHERS and zone.contains(one.ground) for one in sight.tracks):
+        return None
+    per_width_m = wide_m / 0.02
+    height_px, width_px = sight.view.picture.shape[:2]
+    per_height_m = per_width_m * height_px / width_px
+    tall = BODY_M / per_height_m
+    hull = MultiPoint([*zone.polygon, *((x, max(0.0, y - tall)) for x, y in zone.polygon)]).convex_hull
+    if not isinstance(hull, Polygon):
+        return None
+    share = sight.view.changed([(float(x), float(y)) for x, y in hull.exterior.coords[:-1]])
+    return None if share is None else share * float(hull.area) * per_width_m * per_height_m / BODY_M2
+
+
+def _closest(places: Sequence[Metres]) -> float:
+    """People per square metre in the fullest circle of `NEAR_M` around one of them, that one not counted: a lone person
+    makes no density."""
+    fullest = max((sum(math.dist(one, other) <= NEAR_M for other in places) - 1 for one in places), default=0)
+    return fullest / (math.pi * NEAR_M**2)
+
+
+def _walk(
+    steps: Sequence[Step], people: Sequence[Track], zone: Zone[CrowdingParameters], now_s: float
+) -> tuple[Step, ...]:
+    """The last seconds' places of everybody, one about every half second."""
+    kept = [one for one in steps if now_s - one.at_s <= FLOW_S]
+    newest_s = max((one.at_s for one in kept), default=-math.inf)
+    if now_s - newest_s < FLOW_STEP_S:
+        return tuple(kept)
+    for track in people:
+        place = _place(track.ground, zone.ground)
+        if track.missed_s == 0.0 and place is not None:
+            kept.append(Step(at_s=now_s, id=track.id, x=round(place[0], 4), y=round(place[1], 4)))
+    return tuple(kept)
+
+
+def _place(point: Point, ground: Ground | None) -> tuple[float, float] | None:
+    # in the picture y runs down; turned round, so that a bearing is counted in the same way
+    return (point[0], -point[1]) if ground is None else ground.locate(point)
+
+
+def _flow(steps: Sequence[Step], in_metres: bool) -> Flow | None:
+    """Mean velocity of those who were seen for long enough; None when nobody was."""
+    first: dict[int, Step] = {}
+    last: dict[int, Step] = {}
+    for one in steps:
+        first.setdefault(one.id, one)
+        last[one.id] = one
+    speeds = [
+        ((end.x - begin.x) / (end.at_s - begin.at_s), (end.y - begin.y) / (end.at_s - begin.at_s))
+        for key, begin in first.items()
+        if (end := last[key]).at_s - begin.at_s >= MIN_FLOW_S
+    ]
+    if not speeds:
+        return None
+    x, y = (statistics.fmean(axis) for axis in zip(*speeds, strict=True))
+    speed, each = math.hypot(x, y), statistics.fmean(math.hypot(*one) for one in speeds)
+    order = speed / each if each > 0 else 0.0
+    directed = order >= MIN_ORDER and speed >= (MIN_SPEED_M_S if in_metres else MIN_SPEED_SHARE_S)
+    bearing_deg = math.degrees(math.atan2(x, y)) % 360 if directed else None
+    return Flow(speed=speed, bearing_deg=bearing_deg, order=order, in_metres=in_metres)
+
+
+def _is_over(measure: Measure, parameters: CrowdingParameters, *, share: float = 1.0) -> bool:
+    """As many as the limit, or as close; with `share` 0.7, as many or as close as keeps it going."""
+    many = parameters.limit if share == 1.0 else parameters.few
+    close = parameters.limit_per_m2
+    return measure.people >= many or (
+        close is not None and measure.near_per_m2 is not None and measure.near_per_m2 >= share * close
+    )
+
+
+def _find_start(counts: Sequence[Count], parameters: CrowdingParameters) -> float:
+    """When it began: the first look of the window from which on most looks see a crowd."""
+    close = parameters.limit_per_m2
+    over = [
+        one.people >= parameters.limit or (close is not None and (one.near_per_m2 or 0.0) >= close) for one in counts
+    ]
+    for index, one in enumerate(counts):
+        if over[index] and sum(over[index:]) >= MOST * (len(counts) - index):
+            return one.at_s
+    return counts[-1].at_s
 
 
 def _watch(
-    state: CrowdingState, people: Sequence[Track], count: float, zone: Zone[CrowdingParameters], now_s: float
+    state: CrowdingState, people: Sequence[Track], measure: Measure, zone: Zone[CrowdingParameters], now_s: float
 ) -> tuple[CrowdingState, tuple[Finding, ...]]:
     parameters = zone.parameters
-    if count < parameters.limit:
+    if not _is_over(measure, parameters):
         dip_since_s = now_s if state.dip_since_s is None else state.dip_since_s
         # a crowd at the limit wavers: a short dip does not begin its time anew, a real one does
-        if count < parameters.few or now_s - dip_since_s > max(MAX_STEP_S, parameters.hold_s / 4):
+        too_long = now_s - dip_since_s > max(MAX_STEP_S, parameters.hold_s / 4)
+        if not _is_over(measure, parameters, share=0.7) or too_long:
             return replace(state, over_since_s=None, dip_since_s=None), ()
         return replace(state, dip_since_s=dip_since_s), ()
-    over_since_s = now_s if state.over_since_s is None else state.over_since_s
+    over_since_s = _find_start(state.counts, parameters) if state.over_since_s is None else state.over_since_s
     state = replace(state, over_since_s=over_since_s, dip_since_s=None)
     if now_s - over_since_s < parameters.hold_s:
         return state, ()
-    box, score = _surround(people, zone)
-    state = replace(state, raised_s=now_s, few_since_s=None, box=box, score=score)
-    return state, (_tell(state, zone, None),)
+    state = replace(state, raised_s=now_s, few_since_s=None)
+    return _tell_now(state, people, measure, zone, update=False)
 
 
-def _wait_for_end(
-    state: CrowdingState, count: float, zone: Zone[CrowdingParameters], now_s: float
+def _follow(
+    state: CrowdingState, people: Sequence[Track], measure: Measure, zone: Zone[CrowdingParameters], now_s: float
 ) -> tuple[CrowdingState, tuple[Finding, ...]]:
-    if count >= zone.parameters.few:
-        return replace(state, few_since_s=None), ()
-    few_since_s = now_s if state.few_since_s is None else state.few_since_s
-    state = replace(state, few_since_s=few_since_s)
-    if now_s - few_since_s < zone.parameters.clear_s:
+    """A raised crowd: has it gone, has it grown?"""
+    if not _is_over(measure, zone.parameters, share=0.7):
+        few_since_s = now_s if state.few_since_s is None else state.few_since_s
+        state = replace(state, few_since_s=few_since_s, grown_since_s=None)
+        if now_s - few_since_s < zone.parameters.clear_s:
+            return state, ()
+        finding = _tell(state, zone, measure, datetime.fromtimestamp(now_s, UTC))
+        return CrowdingState(looked_s=state.looked_s, counts=state.counts, steps=state.steps), (finding,)
+    state = replace(state, few_since_s=None)
+    worse = _severity(measure, zone.parameters) is not None and state.told_severity is None
+    if measure.people < GROWN * state.told_people and not worse:
+        return replace(state, grown_since_s=None), ()
+    grown_since_s = now_s if state.grown_since_s is None else state.grown_since_s
+    state = replace(state, grown_since_s=grown_since_s)
+    if now_s - grown_since_s < zone.parameters.hold_s:
         return state, ()
-    finding = _tell(state, zone, datetime.fromtimestamp(now_s, UTC))
-    return replace(state, over_since_s=None, dip_since_s=None, few_since_s=None, raised_s=None), (finding,)
+    return _tell_now(state, people, measure, zone, update=True)
 
 
 def judge(state: CrowdingState, sight: Sight, zone: Zone[CrowdingParameters], category: Category) -> Presence:
     """As many people as would keep the crowd from being over."""
     tracks = sight.tracks
     return Presence.THERE if len(people_in(tracks, zone)) >= zone.parameters.few else Presence.GONE
+
+
+def status(state: CrowdingState, zone: Zone[CrowdingParameters]) -> ZoneStatus:
+    """`value` is the number of people; density and flow beside it."""
+    measure = measure_zone(state, zone)
+    stands = ZoneState.QUIET
+    if state.raised_s is not None:
+        stands = ZoneState.RAISED
+    elif state.over_since_s is not None:
+        stands = ZoneState.WATCHING
+    return ZoneStatus(state=stands, value=round(measure.people), detail=measure.as_json())
+
+
+def _severity(measure: Measure, parameters: CrowdingParameters) -> int | None:
+    close = parameters.limit_per_m2
+    dense = close is not None and measure.near_per_m2 is not None and measure.near_per_m2 >= SEVERE * close
+    return 1 if dense or measure.people >= SEVERE * parameters.limit else None
 
 
 def _surround(people: Sequence[Track], zone: Zone[CrowdingParameters]) -> tuple[Box, float]:
@@ -148,7 +447,24 @@ def _surround(people: Sequence[Track], zone: Zone[CrowdingParameters]) -> tuple[
     return box, statistics.fmean(track.score for track in people)
 
 
-def _tell(state: CrowdingState, zone: Zone[CrowdingParameters], cleared_at: datetime | None) -> Finding:
+def _tell_now(
+    state: CrowdingState, people: Sequence[Track], measure: Measure, zone: Zone[CrowdingParameters], *, update: bool
+) -> tuple[CrowdingState, tuple[Finding, ...]]:
+    box, score = _surround(people, zone)
+    state = replace(
+        state,
+        box=box,
+        score=score,
+        grown_since_s=None,
+        told_people=max(state.told_people, round(measure.people)),
+        told_severity=state.told_severity if state.told_severity is not None else _severity(measure, zone.parameters),
+    )
+    return state, (replace(_tell(state, zone, measure, None), update=update),)
+
+
+def _tell(
+    state: CrowdingState, zone: Zone[CrowdingParameters], measure: Measure, cleared_at: datetime | None
+) -> Finding:
     raised_s, over_since_s = state.raised_s or 0.0, state.over_since_s or 0.0
     return Finding(
         rule=NAME,
@@ -160,8 +476,12 @@ def _tell(state: CrowdingState, zone: Zone[CrowdingParameters], cleared_at: date
         cleared_at=cleared_at,
         box=state.box,
         score=state.score,
+        severity=state.told_severity,
+        detail=measure.as_json(),
     )
 
+
+_OTHERS = (Label.VEHICLE, Label.TWO_WHEELER)
 
 RULE = Rule(
     name=NAME,
@@ -173,4 +493,5 @@ RULE = Rule(
     fresh=CrowdingState,
     step=step,
     judge=judge,
+    status=status,
 )

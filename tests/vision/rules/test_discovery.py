@@ -29,8 +29,8 @@ def package() -> ModuleType:
     return importlib.import_module("extra_rules")
 
 
-def test_the_three_rules_are_found_by_name() -> None:
-    assert set(discover()) == {"crowding", "illegal_parking", "litter_overflow"}
+def test_the_rules_are_found_by_name() -> None:
+    assert set(discover()) == {"crowding", "illegal_parking", "litter_overflow", "river_gauge"}
 
 
 def test_a_rule_is_added_by_adding_a_file(folder: Path) -> None:

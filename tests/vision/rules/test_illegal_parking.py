@@ -186,7 +186,7 @@ def test_something_seen_there_only_now_and_then_opens_nothing() -> None:
 
 
 def test_two_cars_side_by_side_are_two_episodes() -> None:
-    other = (0.55, 0.4, 0.75, 0.6)
+    other = (0.3, 0.65, 0.5, 0.85)
 
     def story(now_s: float) -> Sequence[Track]:
         return [*car(now_s, arrived_s=5), *car(now_s, arrived_s=8, track_id=2, box=other)]

@@ -3,6 +3,7 @@
  * what the socket says is written here after docs/architecture.md. Instants are ISO-8601 in UTC.
  */
 import type { components } from './generated'
+import type { VisionSummary } from '@/video/notice'
 import type { Command, DeviceExtras } from './things'
 
 type Schemas = components['schemas']
@@ -39,6 +40,8 @@ export interface Summary {
   cameras: number
   offline: number
   last_closed_at: string | null
+  /** Of the cameras' detector; absent on a server without one. */
+  vision?: VisionSummary | null
 }
 
 export type Change =

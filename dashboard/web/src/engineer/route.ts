@@ -1,9 +1,9 @@
 /** Where the engineers' page stands: addresses under /devices, so that every view can be linked and gone back to. */
 import { computed, ref } from 'vue'
 
-export const PAGES = ['devices', 'import', 'letters', 'rules', 'mappings', 'maintenance', 'parking'] as const
+export const PAGES = ['devices', 'import', 'letters', 'rules', 'mappings', 'maintenance', 'parking', 'findings'] as const
 export type PageName = (typeof PAGES)[number]
-export const TABS = ['state', 'console', 'registry', 'keys', 'check', 'home', 'shelf', 'commands', 'water'] as const
+export const TABS = ['state', 'scene', 'console', 'registry', 'keys', 'check', 'home', 'shelf', 'commands', 'water'] as const
 export type TabName = (typeof TABS)[number]
 
 export interface Route {

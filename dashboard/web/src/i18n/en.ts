@@ -2,10 +2,12 @@
 import type { zh } from './zh'
 import { enCodes } from './en-codes'
 import { enThings } from './en-things'
+import { enVideo } from './en-video'
 
 export const en: Record<keyof typeof zh, string> = {
   ...enCodes,
   ...enThings,
+  ...enVideo,
   'app.name': 'Gridwarden',
   'app.purpose': 'Urban governance: found, dispatched, handled, checked',
   'app.wall_title': 'Gridwarden · wall',
@@ -147,7 +149,6 @@ export const en: Record<keyof typeof zh, string> = {
   'device.incident': 'Incident {number} in this cell',
   'camera.live_of': '{name}, live',
   'camera.waiting': 'Opening the camera…',
-  'camera.failed': 'No picture from this camera: its zones are not watched now. Check the network; tell maintenance if it lasts.',
   'camera.again': 'Try again',
   'camera.larger': 'Larger',
   'camera.smaller': 'Smaller',

@@ -1,10 +1,12 @@
 /** Chinese, the first language. Families such as `state.` are looked up by the stable codes of the API. */
 import { zhCodes } from './zh-codes'
 import { zhThings } from './zh-things'
+import { zhVideo } from './zh-video'
 
 export const zh = {
   ...zhCodes,
   ...zhThings,
+  ...zhVideo,
   'app.name': '网格卫士',
   'app.purpose': '城市治理指挥：发现、派遣、处置、核查',
   'app.wall_title': '网格卫士 · 指挥墙',
@@ -146,7 +148,6 @@ export const zh = {
   'device.incident': '同网格案件 {number}',
   'camera.live_of': '{name} 实时画面',
   'camera.waiting': '正在打开摄像机…',
-  'camera.failed': '摄像机没有画面：其监视区此刻无人看守。请检查网络，持续时报修。',
   'camera.again': '再试一次',
   'camera.larger': '放大',
   'camera.smaller': '缩小',

@@ -46,6 +46,7 @@ const UNITS: [suffix: string, unit: string][] = [
   ['_pct', '%'],
   ['_fen', '分'],
   ['_deg', '°'],
+  ['_m2', ''], // said in the name
   ['_mm', 'mm'],
   ['_ms', 'ms'],
   ['_m', 'm'],

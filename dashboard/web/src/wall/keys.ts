@@ -6,7 +6,10 @@ export interface Shortcut {
   keys: string[]
   shown: string
   text: Key
-  run: () => void
+  /** Given the key that was pressed, for one of several. */
+  run: (key: string) => void
+  /** The key means nothing now and is left to whoever else wants it. */
+  idle?: () => boolean
 }
 
 function isTyping(target: EventTarget | null): boolean {
@@ -30,9 +33,9 @@ export function useShortcuts(shortcuts: Shortcut[], escape: () => void): void {
     }
     if (isTyping(event.target) || isPressing(event)) return
     const shortcut = byKey.get(event.key.length === 1 ? event.key.toLowerCase() : event.key)
-    if (!shortcut) return
+    if (!shortcut || shortcut.idle?.()) return
     event.preventDefault()
-    shortcut.run()
+    shortcut.run(event.key)
   }
   window.addEventListener('keydown', listen)
   onScopeDispose(() => window.removeEventListener('keydown', listen))

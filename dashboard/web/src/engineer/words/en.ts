@@ -1,7 +1,9 @@
 /** The engineers' page in English: a key that is missing here does not compile. */
+import { enScene } from './en-scene'
 import type { zhEngineer } from './zh'
 
 export const enEngineer: Record<keyof typeof zhEngineer, string> = {
+  ...enScene,
   'app.engineer_title': 'Gridwarden · devices',
   'link.server_lost': 'The server has not answered for {span}: this is how it was before, and changes cannot be saved. Trying again.',
 
@@ -13,7 +15,6 @@ export const enEngineer: Record<keyof typeof zhEngineer, string> = {
   'nav.mappings': 'Mappings',
   'nav.maintenance': 'Maintenance',
   'nav.parking': 'Parking',
-  'nav.to_wall': 'Wall',
   'nav.read_only': 'Read-only: changing devices and rules needs an engineer or an administrator.',
 
   'list.search': 'Code, name',
@@ -339,6 +340,12 @@ export const enEngineer: Record<keyof typeof zhEngineer, string> = {
   'problem.bad_scene': 'These zones do not fit.',
   'problem.bad_settings': 'The settings do not fit.',
   'problem.bad_text': 'The text is too long or not printable.',
+  'problem.bad_gb_code': 'Not a GB/T 28181 code of a camera: 20 digits, type in digits 11 to 13.',
+  'problem.bad_onvif_address': 'An ONVIF address is http(s)://…, without user and password.',
+  'problem.scene_refused': 'This scene cannot be used; see the zone that is marked.',
+  'problem.too_many_rehearsals': 'Other rehearsals of this camera are not over yet.',
+  'problem.unknown_rehearsal': 'There is no such rehearsal: cancelled, or a day old.',
+  'problem.unknown_picture': 'There is no such picture.',
   'problem.bad_value': 'The value does not fit.',
   'problem.missing': 'Empty.',
   'problem.double_code': 'The code stands in the list twice.',

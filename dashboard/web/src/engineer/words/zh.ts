@@ -1,5 +1,8 @@
 /** The engineers' page in Chinese; loaded by that page alone. */
+import { zhScene } from './zh-scene'
+
 export const zhEngineer = {
+  ...zhScene,
   'app.engineer_title': '网格卫士 · 设备',
   'link.server_lost': '服务器 {span}没有应答：看到的是之前的情况，改动无法保存。正在重试。',
 
@@ -11,7 +14,6 @@ export const zhEngineer = {
   'nav.mappings': '报文映射',
   'nav.maintenance': '维护窗口',
   'nav.parking': '停车',
-  'nav.to_wall': '指挥墙',
   'nav.read_only': '只读：修改设备与规则需要工程师或管理员。',
 
   'list.search': '编码、名称',
@@ -337,6 +339,12 @@ export const zhEngineer = {
   'problem.bad_scene': '监视区不合规。',
   'problem.bad_settings': '参数不合规。',
   'problem.bad_text': '文字太长或含不可见字符。',
+  'problem.bad_gb_code': '国标编码不合规：20 位数字，第 11–13 位须为摄像机类。',
+  'problem.bad_onvif_address': 'ONVIF 地址须为 http(s)://，且不含用户名和密码。',
+  'problem.scene_refused': '这个场景不能用，请看标出的监视区。',
+  'problem.too_many_rehearsals': '这台摄像机还有预演没结束。',
+  'problem.unknown_rehearsal': '预演不存在：已取消，或超过一天。',
+  'problem.unknown_picture': '图片不存在。',
   'problem.bad_value': '内容不合规。',
   'problem.missing': '没有填写。',
   'problem.double_code': '编码在清单里重复。',

@@ -1,0 +1,5 @@
+import '@/theme/base.css'
+import { createApp } from 'vue'
+import CamerasPage from './CamerasPage.vue'
+
+createApp(CamerasPage).mount('#app')
