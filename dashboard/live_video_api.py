@@ -115,7 +115,7 @@ async def watch_camera(websocket: WebSocket, camera_id: str) -> None:
 
 
 async def _open(web: Web, camera: _Camera, wanted: str) -> _Opened:
-    """The stream that was wanted, or the other one where the first cannot be played. Raises VideoRefused of the first."""
+    """The stream that was wanted, or the other one where the first cannot be played. Raises VideoRefused of the first that is not away."""
     streams = {"main": camera.url, "sub": camera.substream_url}
     order = ["sub", "main"] if wanted == "sub" and camera.substream_url else ["main", "sub"]
     if _is_hevc(camera.encoder, order[0]) and streams[order[1]] and not _is_hevc(camera.encoder, order[1]):
@@ -130,8 +130,8 @@ async def _open(web: Web, camera: _Camera, wanted: str) -> _Opened:
         except VideoRefused as refused:
             if refused.code == "h265":
                 await asyncio.to_thread(_note_encoder, web, camera, stream, {"codec": "hevc"})
-            if first is None or first.away:
-                first = refused if first is None else first
+            if first is None or first.away:  # what can be had as pictures is more than one that is away
+                first = refused
             if refused.away and stream == "main":
                 break  # a camera that is away is not asked twice
     assert first is not None
@@ -163,10 +163,10 @@ async def _watch(
     def show(boxes: JsonObject) -> None:
         web.video.show_boxes(camera.id, opened.url, viewer, boxes)
 
-    web.boxes.watch(camera.code, show)
     sending = asyncio.create_task(_send(websocket, viewer))
     checking = asyncio.create_task(_recheck(web, session, camera, opened))
     try:
+        web.boxes.watch(camera.code, show)
         seen = web.video.read_opening(camera.id, opened.url)
         if seen is not None:
             await asyncio.to_thread(_note_encoder, web, camera, opened.stream, _describe(seen))
@@ -266,10 +266,10 @@ def note_opening(web: Web, user: User, code: str) -> None:
     now = web.now()
     key = (user.id, code)
     last_at = web.openings.get(key)
-    web.openings[key] = now
-    if last_at is not None and (now - last_at).total_seconds() < _SAME_OPENING_S:
-        return
+    if last_at is None or (now - last_at).total_seconds() >= _SAME_OPENING_S:
+        with web.app_database.transaction(user.scope) as connection:
+            write_audit(connection, now, actor=user.name, action="live_view_opened", subject=code)
+    web.openings.pop(key, None)  # the newest last
+    web.openings[key] = now  # after the line is written: an opening that could not be noted is no opening to go on with
     while len(web.openings) > _MOST_OPENINGS:
         web.openings.pop(next(iter(web.openings)), None)
-    with web.app_database.transaction(user.scope) as connection:
-        write_audit(connection, now, actor=user.name, action="live_view_opened", subject=code)

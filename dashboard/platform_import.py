@@ -4,6 +4,7 @@ A camera's address is then the gateway's, with its log-in and the two codes (ing
 asked for at each connection, so one that expires is renewed by itself. Importing again adds what is new and renews the log-in.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +19,7 @@ from devices.store import DeviceError
 from grid.coordinates import CoordinateError, CrsError
 from grid.locate import Locator
 from ingest.address import AddressError
-from ingest.source import Platform, make_platform_url
+from ingest.source import Platform, is_platform_address, make_platform_url
 from kernel.audit import write_audit
 from kernel.change import ChangeKind, note_change
 from kernel.db import Connection
@@ -175,7 +176,7 @@ def _import_one(
     ).fetchone()
     if row is not None:
         device_id, area_code, known = row
-        if known == url:
+        if known == url or not is_platform_address(known):
             return "kept"
         connection.execute("UPDATE camera SET url = %s, encoder = '{}' WHERE device_id = %s", (url, device_id))
         write_audit(connection, now, actor=actor, action="camera_changed", subject=channel.channel_id,
@@ -224,4 +225,6 @@ def _number(entry: Mapping[str, Any], name: str) -> float | None:
             value = float(value)
         except ValueError:
             return None
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        return None
+    return float(value)

@@ -8,6 +8,7 @@ in a text.
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MAX_LENGTH = 2_000
 DEFAULT_PORTS = {"rtsp": 554, "rtsps": 322}
+_SECRET_IN_PATH = re.compile(r"(user|pass|pwd|token|secret|auth|key)[^/=]*=", re.IGNORECASE)
+"""Recorders that want their log-in in the path: rtsp://host/user=admin_password=…_channel=1_stream=0.sdp"""
 _SHARED = ipaddress.ip_network("100.64.0.0/10")  # carrier-grade NAT; one cloud's metadata service lies in it
 
 
@@ -137,8 +140,12 @@ def hide_password(url: str) -> str:
         return "(malformed address)"
     if not parts.scheme or not host:
         return "(malformed address)"
+    if "@" in parts.path + parts.query + parts.fragment:  # a password with / ? or # in it: what is read as host is not
+        return "(malformed address)"
     place = f"[{host}]" if ":" in host else host
-    shown = f"{parts.scheme}://{place}" + (f":{port}" if port is not None else "") + parts.path
+    shown = f"{parts.scheme}://{place}" + (f":{port}" if port is not None else "")
+    secret = _SECRET_IN_PATH.search(unquote(parts.path))
+    shown += parts.path if secret is None else unquote(parts.path)[: secret.start()] + "…"
     # the query may hold a key, as some cameras want it
     shown += "?…" if parts.query else ""
     return "".join(letter if letter.isprintable() else "�" for letter in shown[:200])

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 TELL_S = 0.5
 CLIPS_S = 0.1
+CLOSE_S = 3.5
+"""For all cameras together; the parent waits a little longer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,6 +131,7 @@ class Feed:
         self.capture.close(timeout_s=1.0)
         if self._recording is not None:
             self._recording.close(timeout_s=2.0)
+        self._writer.close()
 
 
 class Child:
@@ -138,6 +141,7 @@ class Child:
         self._around = around
         self._outgoing = outgoing
         self._feeds: dict[int, Feed] = {}
+        self._closing: list[threading.Thread] = []
         self._lock = threading.Lock()
 
     def obey(self, order: dict[str, Any]) -> None:
@@ -155,7 +159,7 @@ class Child:
             return
         match order["do"]:
             case "close":
-                threading.Thread(target=found.close, daemon=True).start()
+                self._begin_close(found)
             case "want":
                 found.capture.want(Decode(order["decode"]))
             case "pace":
@@ -177,15 +181,21 @@ class Child:
     def _say(self, what: dict[str, Any]) -> None:
         print(json.dumps(what), file=self._outgoing, flush=True)
 
+    def _begin_close(self, feed: Feed) -> None:
+        thread = threading.Thread(target=feed.close, daemon=True)
+        with self._lock:
+            self._closing = [*(each for each in self._closing if each.is_alive()), thread]
+            thread.start()
+
     def close(self) -> None:
-        """End every camera, all at once."""
+        """End every camera, all at once, and wait for those that are ending already: they finish their recordings."""
         with self._lock:
             feeds, self._feeds = list(self._feeds.values()), {}
-        threads = [threading.Thread(target=feed.close, daemon=True) for feed in feeds]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(3.0)
+        for feed in feeds:
+            self._begin_close(feed)
+        deadline_s = time.monotonic() + CLOSE_S
+        for thread in self._closing:
+            thread.join(max(0.0, deadline_s - time.monotonic()))
 
 
 def main(incoming: IO[str], outgoing: IO[str]) -> None:

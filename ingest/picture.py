@@ -94,7 +94,13 @@ class PictureWriter:
             return frame.width, frame.height
         return self._width_limit, max(2, round(frame.height * self._width_limit / frame.width / 2) * 2)
 
+    def close(self) -> None:
+        """Leave no file behind that no reader took up."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
     def _make(self, width: int, height: int) -> None:
+        self.close()
         self._number += 1
         path = self._folder / f"{self._name}-{self._number}"
         slot_bytes = _HEAD_BYTES + width * height * 3

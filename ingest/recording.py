@@ -29,6 +29,8 @@ NAME_FORMAT = "%Y%m%dT%H%M%SZ"
 MOST_WAITING_BYTES = 12_000_000
 """Of one camera, in memory, when the disk is slow; groups that come then are left out."""
 RETRY_S = 30.0
+IDLE_S = 2 * SEGMENT_S
+"""Nothing came for so long: the camera is gone, and the file in hand is finished."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,17 +124,22 @@ class Recording:
     def _run(self) -> None:
         with contextlib.suppress(OSError):
             self._salvage()
-        while (group := self._queue.get()) is not None:
-            with self._lock:
-                self._waiting_bytes -= sum(len(packet.data) for packet in group)
+        ended = False
+        while not ended:
             try:
-                self._record(group)
+                group = self._queue.get(timeout=IDLE_S)
+            except queue.Empty:
+                group = []
+            ended = group is None
+            with self._lock:
+                self._waiting_bytes -= sum(len(packet.data) for packet in group or ())
+            try:
+                if group:
+                    self._record(group)
+                else:
+                    self._finish()
             except (OSError, av.error.FFmpegError, ValueError) as error:
                 self._give_up(error)
-        try:
-            self._finish()
-        except (OSError, av.error.FFmpegError, ValueError) as error:
-            self._give_up(error)
 
     def _record(self, group: list[CodedPacket]) -> None:
         if self._stopped_s is not None and time.monotonic() - self._stopped_s < RETRY_S:
@@ -203,8 +210,13 @@ def _size_of(path: Path) -> int:
 
 
 def sweep_all(data_dir: Path, minutes: float, now: datetime) -> None:
-    """Delete what is older than `minutes` of every camera, captured still or not."""
+    """Delete what is older than `minutes` of every camera, captured still or not, finished or left by a process that died."""
+    oldest_at = now - timedelta(minutes=minutes)
     for folder in (data_dir / "recordings").glob("*"):
         for each in list_segments(folder):
-            if each.ended_at < now - timedelta(minutes=minutes):
+            if each.ended_at < oldest_at:
                 each.path.unlink(missing_ok=True)
+        for part in folder.glob(".*.mp4.part"):  # their time is the file system's; one in hand is younger than that
+            with contextlib.suppress(FileNotFoundError):  # finished since
+                if part.stat().st_mtime < time.time() - max(minutes * 60, 2 * IDLE_S):
+                    part.unlink()

@@ -302,6 +302,8 @@ class Capture:
             with self._changed:
                 self._arrivals_s.clear()
             decoding = Decoding(stream.codec_context)
+            if attempt.abandoned.is_set():  # another connection feeds the intake by now
+                return
             self._intake.open(stream.codec_context.name, stream.codec_context.extradata)
             attempt.step()
             opened_s = waited_since_s = time.monotonic()

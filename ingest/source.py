@@ -55,6 +55,7 @@ def check_source(url: str, allowed_networks: Sequence[str]) -> None:
     if is_platform_address(url):
         parts = _split(url)
         check_host(parts.hostname or "", _port(parts), hide_password(url), allowed_networks)
+        _codes_of(parts)
     else:
         check_camera_address(url, allowed_networks)
 
@@ -69,7 +70,7 @@ def find_address(
     if not is_platform_address(url):
         return check_camera_address(url, allowed_networks)
     parts = _split(url)
-    device_id, channel_id = parts.path.strip("/").split("/")[-2:]
+    device_id, channel_id = _codes_of(parts)
     platform = Platform(url, allowed_networks, timeout_s=timeout_s)
     content = platform.ask(f"/api/play/start/{quote(device_id)}/{quote(channel_id)}", progress=progress)
     given = content.get("rtsp") if isinstance(content, dict) else None
@@ -169,8 +170,14 @@ class _Pinned(http.client.HTTPConnection):
 def make_platform_url(base: str, user: str, secret: str, path: str = "") -> str:
     """`base`: http(s)://host:port; `secret`: the MD5 of the password, which is what the platform wants. Raises AddressError."""
     parts = urlsplit(base)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.path.strip("/"):
-        raise AddressError(AddressFault.MALFORMED, "a platform's address is http(s)://host:port")
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or "@" in base  # the base is shown; the log-in comes apart from it
+        or parts.query
+        or parts.path.strip("/")
+    ):
+        raise AddressError(AddressFault.MALFORMED, "a platform's address is http(s)://host:port, without a log-in")
     place = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     port = parts.port or SCHEMES[f"wvp+{parts.scheme}"]
     return f"wvp+{parts.scheme}://{quote(user, safe='')}:{quote(secret, safe='')}@{place}:{port}/{path}"
@@ -195,6 +202,15 @@ def _split(url: str) -> SplitResult:
             AddressFault.MALFORMED, f"{hide_password(url)}: a device's and a channel's 20 digits are wanted"
         )
     return parts
+
+
+def _codes_of(parts: SplitResult) -> tuple[str, str]:
+    """Device and channel; an address of the platform alone names no camera."""
+    codes = [part for part in parts.path.split("/") if part]
+    if len(codes) != 2:
+        shown = hide_password(f"{parts.scheme}://{parts.netloc}")
+        raise AddressError(AddressFault.MALFORMED, f"{shown}: a device's and a channel's 20 digits are wanted")
+    return codes[0], codes[1]
 
 
 def _port(parts: SplitResult) -> int:

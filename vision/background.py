@@ -143,6 +143,8 @@ def find_changes(background: Grey32, thumbnail: Grey) -> Mask:
 
 
 def _collect(state: BackgroundState, thumbnail: Grey, now: datetime, occupied: Sequence[Box]) -> BackgroundState:
+    if state.collecting_since_at is not None and now < state.collecting_since_at:
+        state = BackgroundState()  # the clock was set back: else pictures would pile up until it is there again
     since_at = state.collecting_since_at or now
     collected = (*state.collected, thumbnail)
     seen = _draw_boxes(occupied)

@@ -202,7 +202,8 @@ class Casebook:
 
     def _look_again(self, shot: _Shot) -> None:
         for key, case in list(self._cases.items()):
-            wait = min(FIRST_LATEST * 2**case.pictures, LONGEST_LATEST)
+            doublings = min(case.pictures, 10)  # more are longer than the longest, and after a week beyond all time
+            wait = min(FIRST_LATEST * 2**doublings, LONGEST_LATEST)
             zone = self._zones.get(case.zone)
             if zone is not None and shot.at - case.latest_at >= wait:
                 self._cases[key] = replace(case, pictures=case.pictures + 1, latest_at=shot.at)

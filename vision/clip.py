@@ -41,6 +41,8 @@ from vision.model import Box, Detections, Picture
 log = logging.getLogger(__name__)
 
 LOOKS_PER_S = 6.0
+MOST_UNSEEN = 10
+"""Pictures from one look to the next at most, whatever rate a file claims: they wait in memory."""
 MAX_WIDTH_PX = 1280
 MAX_SECONDS = 120.0
 CRF = "25"
@@ -94,7 +96,7 @@ def _copy(given: av.container.InputContainer, made: av.container.OutputContainer
     source = given.streams.video[0]
     source.thread_type = "NONE"
     rate = float(source.average_rate or 25)
-    step = max(1, round(rate / LOOKS_PER_S))
+    step = min(MOST_UNSEEN, max(1, round(rate / LOOKS_PER_S)))
     out: av.VideoStream | None = None
     time_base = Fraction(1, 90_000)
     first_s, last_s, frames, looks = 0.0, 0.0, 0, 0
@@ -229,9 +231,13 @@ class Masker:
             clip = claim_clip(connection, self._now())
         if clip is None:
             return False
+        if self._detector is None:
+            self._detector = self._make_detector()  # without a model the clip waits
         try:
-            self._mask(clip)
-        except (ClipError, OSError) as error:
+            self._mask(clip, self._detector)
+        except (psycopg.Error, PoolTimeout):
+            raise
+        except Exception as error:  # whatever a decoder or detector stumbles over would stop it again each time
             code = str(error) if isinstance(error, ClipError) else "masking_failed"
             log.warning("clip not masked: %s", error, extra={"clip_id": clip.id})
             (self._settings.originals_dir / clip.path).unlink(missing_ok=True)
@@ -239,15 +245,13 @@ class Masker:
                 fail_clip(connection, clip.id, code, self._now())
         return True
 
-    def _mask(self, clip: CutClip) -> None:
-        if self._detector is None:
-            self._detector = self._make_detector()
+    def _mask(self, clip: CutClip, detector: _Detects) -> None:
         source = self._settings.originals_dir / clip.path
         with source.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").digest()
         beside = source.with_name(f".{clip.id}.masked.mp4")
         try:
-            copy = mask_clip(source, beside, self._detector)
+            copy = mask_clip(source, beside, detector)
             content = beside.read_bytes()
         finally:
             beside.unlink(missing_ok=True)

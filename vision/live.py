@@ -249,7 +249,7 @@ class LiveCamera:
         """No more often than the detector could want. The capture gives as many on the average, a little apart in time."""
         if self._judged_at is None:
             return True
-        return (frame.received_at - self._judged_at).total_seconds() >= 0.5 / self._settings.vision.fps
+        return _apart_s(self._judged_at, frame.received_at) >= 0.5 / self._settings.vision.fps
 
     def ask(self, request: CheckRequest, now: datetime) -> None:
         """Begin a closure check; asking again for one under way, or answered and not yet written, changes nothing."""
@@ -282,7 +282,7 @@ class LiveCamera:
         """What is to be written now; None when nothing is. `leaving`: the last time, so everything is."""
         found = self.casebook.take()
         answered = self._answers(detector, now)
-        due = leaving or (now - self._saved_at).total_seconds() >= SAVE_EVERY_S
+        due = leaving or _apart_s(self._saved_at, now) >= SAVE_EVERY_S
         states = None
         if found.raised or found.updated or (due and self.watch.looked_at is not None):
             states = dump(self.watch) | self.casebook.dump()
@@ -338,7 +338,7 @@ class LiveCamera:
 
     def _make_health(self, now: datetime) -> Message | None:
         """Once a second. While a camera is still being opened for the first time nothing is said of it."""
-        if self._health_at is not None and (now - self._health_at).total_seconds() < HEALTH_EVERY_S:
+        if self._health_at is not None and _apart_s(self._health_at, now) < HEALTH_EVERY_S:
             return None
         status = self.capture.status()
         if status.newest_at is None:
@@ -362,6 +362,11 @@ class LiveCamera:
             looks_per_s=round(self.rates[0], 2),
             skipped_fps=round(self.rates[1], 2),
         )
+
+
+def _apart_s(before: datetime, now: datetime) -> float:
+    """Seconds between two instants; a clock that was set back must not stop anything until it has caught up."""
+    return abs((now - before).total_seconds())
 
 
 def _camera_settings(device: Device) -> CameraSettings:
@@ -401,7 +406,7 @@ def restore(watch: Watch, saved: Mapping[tuple[str, str], Any]) -> None:
             log.warning("zone %s: what was remembered cannot be read; it begins anew", zone.name)
     value = saved.get(VIEW_KEY)
     if isinstance(value, dict):
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # of another version
             watch.health_state = replace(
                 watch.health_state,
                 view=unpack_view(value["view"]),

@@ -86,7 +86,6 @@ class Course:
     looks: int = 0
     findings: list[dict[str, Any]] = field(default_factory=list)
     _open: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
-    pictures: int = 0
 
     @property
     def progress(self) -> float:

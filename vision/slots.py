@@ -44,6 +44,10 @@ CLEAR_SHARE = 0.15
 """A look is learnt only while nothing that moves covers more of it than this. (A neighbour that stands belongs to it.)"""
 
 LEARN_EVERY_S = 5.0
+CHANGEOVER_S = 2.0
+"""One vehicle drives off and another comes to rest in its place: quicker than this it is one that stayed, whose track was
+carried off, or taken over, by something passing in front."""
+
 REPLACED_S = 5.0
 """A reported vehicle is another one when a newcomer is seen in its place, unlike it, for so long."""
 
@@ -273,6 +277,10 @@ def _is_newcomer(slot: Slot, track: Track) -> bool:
     return track.born_at.timestamp() + 1.0 < arrived_s and arrived_s >= slot.last_s - slot.unlike_s
 
 
+def _had_time_to_change(slot: Slot, track: Track) -> bool:
+    return track.still_since_at is not None and track.still_since_at.timestamp() - slot.last_s >= CHANGEOVER_S
+
+
 def _is_replaced(slot: Slot, track: Track, sighting: Sighting) -> bool:
     """Another vehicle stands in the place. Of a reported one only a lasting other look is believed: a car that passes in
     front can swap tracks with the one that stands, and doubt would cost a second report."""
@@ -280,7 +288,7 @@ def _is_replaced(slot: Slot, track: Track, sighting: Sighting) -> bool:
         return False
     value = _likeness_now(slot, sighting.view)
     if slot.raised_s is None:
-        return value is None or value < SAME
+        return value is None or (value < SAME and _had_time_to_change(slot, track))
     return value is not None and value < UNLIKE and slot.unlike_s >= REPLACED_S
 
 

@@ -8,18 +8,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import av
 import httpx
 import numpy as np
+import psycopg
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 from websockets.sync.connection import Connection
 
-from dashboard import live_video
-from dashboard.live_video import Viewer
+from dashboard import live_video, live_video_api
+from dashboard.live_video import VideoRefused, Viewer
 from dashboard.users import add_user, make_login_link
 from kernel.db import Database
 from kernel.settings import Settings
@@ -216,3 +219,37 @@ def test_a_viewer_who_is_slow_goes_on_with_the_next_key_picture() -> None:
     boxes, cut, *pictures = asyncio.run(read())
     assert pictures == [b"key", b"next"] and json.loads(str(boxes))["seq"] == 2
     assert json.loads(str(cut)) == {"type": "cut", "count": 1}
+
+
+def test_an_opening_that_could_not_be_noted_is_noted_when_it_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    noted: list[str] = []
+    away = [True]
+
+    @contextmanager
+    def transaction(scope: str) -> Iterator[None]:
+        if away.pop():
+            raise psycopg.OperationalError
+        yield
+
+    monkeypatch.setattr(live_video_api, "write_audit", lambda *_, subject, **__: noted.append(subject))
+    web: Any = SimpleNamespace(now=now, openings={}, app_database=SimpleNamespace(transaction=transaction))
+    user: Any = SimpleNamespace(id=uuid4(), scope="*", name="op")
+    with pytest.raises(psycopg.OperationalError):
+        live_video_api.note_opening(web, user, "cam-a")
+    away.append(False)
+    live_video_api.note_opening(web, user, "cam-a")
+    live_video_api.note_opening(web, user, "cam-a")  # goes on with that opening
+    assert noted == ["cam-a"]
+
+
+def test_pictures_are_offered_where_only_the_substream_is_away() -> None:
+    async def refuse(camera_id: object, stream: str, url: str) -> Viewer:
+        if stream == "sub":
+            raise VideoRefused("camera_unreachable", away=True)
+        raise VideoRefused("unknown_codec", away=False)
+
+    camera = live_video_api._Camera(uuid4(), "cam-a", "330105", "rtsp://main", "rtsp://sub", {})
+    web: Any = SimpleNamespace(video=SimpleNamespace(watch=refuse))
+    with pytest.raises(VideoRefused) as refused:
+        asyncio.run(live_video_api._open(web, camera, "sub"))
+    assert refused.value.code == "unknown_codec" and not refused.value.away

@@ -6,6 +6,7 @@ import pytest
 
 from dashboard.platform_import import Login, Placing, import_channels, read_channels
 from grid.locate import Locator
+from ingest.address import AddressError
 from ingest.source import Platform, find_address, make_platform_url
 from kernel.db import Database
 from kernel.settings import Settings
@@ -50,3 +51,17 @@ def test_channels_become_cameras_once(stocked: Gateway, settings: Settings, data
     assert row[:7] == (CHANNEL, "凯旋路口", "Dahua", 45.0, True, DEVICE, CHANNEL) and SECRET not in row[7]
     assert find_address(row[8], LOCAL).url.endswith("?sign=1")
     assert run(Login(stocked.base, "admin", "f" * 32), apply=True)[0] == "renewed"
+    with database.transaction() as connection:
+        connection.execute("UPDATE camera SET url = 'rtsp://admin:x@198.51.100.7/own'")
+    assert run(login, apply=True)[0] == "kept"  # an address of its own can't be read back: no list takes it away
+
+
+def test_a_log_in_within_the_gateways_address_is_refused_since_that_is_shown() -> None:
+    with pytest.raises(AddressError):
+        make_platform_url("http://admin:Xq7@127.0.0.1:18080", "admin", SECRET)
+
+
+def test_figures_that_are_none_do_not_end_the_import(stocked: Gateway) -> None:
+    stocked.channels[0] |= {"longitude": "nan", "directionType": "inf"}
+    first, _ = read_channels(Platform(make_platform_url(stocked.base, "admin", SECRET), LOCAL))
+    assert (first.lon, first.heading_deg) == (None, None)

@@ -67,12 +67,18 @@ class Traffic:
         self._held: list[tuple[float, Sent]] = []
         self._gate_open: dict[str, bool] = {}
 
-    def run(self, duration_s: float, rate_per_s: float, each_s: Callable[[float], None] = lambda _: None) -> None:
-        """Send for so long; `each_s` is called about ten times a second with the seconds gone."""
+    def run(
+        self,
+        duration_s: float,
+        rate_per_s: float,
+        each_s: Callable[[float], None] = lambda _: None,
+        is_done: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Send for so long, and until `is_done`; `each_s` is called about ten times a second with the seconds gone."""
         started = time.monotonic()
         alarms = self.rng.sample(self.smokes, k=len(self.smokes))
         spoken = 0
-        while (gone := time.monotonic() - started) < duration_s:
+        while (gone := time.monotonic() - started) < duration_s or not is_done():
             due = int(gone * rate_per_s)
             while spoken < due:
                 self._speak()

@@ -137,3 +137,23 @@ def test_an_address_without_a_named_network_is_allowed_only_if_the_whole_world_r
 def test_a_wrong_network_in_the_settings_is_named() -> None:
     with pytest.raises(ValueError, match="not-a-network"):
         parse_networks(["not-a-network"])
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "rtsp://198.51.100.7:554/user=admin_password=Xq7_channel=1_stream=0.sdp",
+        "rtsp://198.51.100.7/live/User%3Dadmin&pwd=Xq7",
+        "rtsp://admin:12/Xq7@198.51.100.7/live",
+        "rtsp://admin:12?Xq7@198.51.100.7/live",
+        "rtsp://admin:12#Xq7@198.51.100.7/live",
+    ],
+)
+def test_a_password_is_hidden_wherever_recorders_or_people_put_it(url: str) -> None:
+    shown = hide_password(url)
+    assert "Xq7" not in shown and "admin" not in shown and "12" not in shown
+
+
+def test_a_path_without_a_log_in_is_shown_as_it_is() -> None:
+    url = "rtsp://198.51.100.7:554/Streaming/Channels/101"
+    assert hide_password(url) == url

@@ -12,6 +12,7 @@ import av
 import psutil
 import pytest
 
+from ingest.attempt import Attempt
 from ingest.capturing import CapturePool
 from ingest.packets import ClipDone, write_clip
 from ingest.recording import folder_of, list_segments
@@ -80,6 +81,20 @@ def test_a_password_is_in_no_argument_and_no_text(pool: CapturePool, server: Rts
     assert pool.groups == []
 
 
+def test_the_last_camera_of_a_process_leaves_a_finished_recording_and_no_memory(
+    pool: CapturePool, server: RtspServer, tmp_path: Path
+) -> None:
+    server.add_camera("a", draw, fps=10, size=(160, 120))
+    capture = pool.open("a", server.url_of("a"))
+    folder = folder_of(tmp_path, "a")
+    wait_for(lambda: list(folder.glob(".*.mp4.part")), 30)
+    pid = pool.groups[0].pid
+    assert pid is not None
+    capture.close()
+    wait_for(lambda: not psutil.pid_exists(pid))
+    assert len(list_segments(folder)) == 1 and not list(folder.glob(".*"))
+
+
 def test_only_what_is_wanted_is_decoded_and_more_again_when_it_is_wanted(
     server: RtspServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +113,17 @@ def test_only_what_is_wanted_is_decoded_and_more_again_when_it_is_wanted(
         capture.want(Decode.ALL)
         decoded = capture.status().frames
         wait_for(lambda: capture.status().frames > decoded + 10)
+
+
+def test_a_connection_that_was_left_behind_and_comes_free_disturbs_no_later_one(tmp_path: Path) -> None:
+    write_clip(coded(), tmp_path / "film.mp4")
+    capture = Capture("rtsp://127.0.0.1/a", allowed_networks=HOME, now=now, ring_s=5)
+    for left_behind in (False, True):
+        attempt = Attempt()
+        if left_behind:
+            attempt.abandon()
+        capture._demux(attempt, av.open(str(tmp_path / "film.mp4")))
+        assert capture._intake._run == 1
 
 
 @pytest.mark.parametrize("transport", ["tcp", "udp"])

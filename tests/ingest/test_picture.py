@@ -52,6 +52,15 @@ def test_wide_pictures_are_made_narrower_and_another_size_is_another_file(tmp_pa
     assert odd is not None and odd.image.shape == (182, 322, 3) and odd.pts_s == pytest.approx(0.2)
 
 
+def test_a_file_that_nobody_took_up_goes_with_its_size(tmp_path: Path) -> None:
+    writer = PictureWriter(tmp_path, "a", 640)
+    for seq, size in enumerate(((320, 180), (160, 90)), start=1):
+        writer.write(frame(seq, size=size), newest=True)
+        assert list(tmp_path.iterdir()) == [writer.path]
+    writer.close()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_no_picture_is_ever_torn(tmp_path: Path) -> None:
     writer = PictureWriter(tmp_path, "a", 1920)
     frames = [frame(seq, key=seq % 5 == 0, size=(640, 360)) for seq in range(1, 60)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import time
 from collections import namedtuple
 from collections.abc import Iterator
 from datetime import timedelta
@@ -14,7 +16,7 @@ import pytest
 from ingest.packets import CodedPacket
 from ingest.recording import Recording, find_segments, list_segments, sweep_all
 from tests.ingest.test_packets import BEGIN, coded
-from tests.ingest.test_rtsp import wait_for
+from tests.ingest.test_rtsp import now, wait_for
 
 MINUTE = timedelta(minutes=1)
 
@@ -61,6 +63,28 @@ def test_the_oldest_go_by_time_and_by_room(tmp_path: Path) -> None:
     shutil.move(tmp_path / "time", tmp_path / "recordings" / "gone")
     sweep_all(tmp_path, 60, BEGIN + timedelta(hours=2))
     assert list_segments(tmp_path / "recordings" / "gone") == []
+
+
+def test_what_nobody_finished_is_not_kept_for_ever(tmp_path: Path) -> None:
+    folder = tmp_path / "recordings" / "gone"
+    folder.mkdir(parents=True)
+    old, present = folder / ".20260301T080000Z.mp4.part", folder / ".20260301T100000Z.mp4.part"
+    for path, age_s in ((old, 3700), (present, 100)):
+        path.write_bytes(b"pictures")
+        os.utime(path, (time.time() - age_s, time.time() - age_s))
+    sweep_all(tmp_path, 60, now())
+    assert list(folder.iterdir()) == [present]
+
+
+def test_a_camera_that_goes_leaves_a_finished_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest.recording.IDLE_S", 0.1)
+    recording = Recording(tmp_path / "cam", minutes=60, limit_bytes=10**9, spare_bytes=0)
+    recording.start()
+    for packet in stream(3):
+        recording.put(packet)
+    wait_for(lambda: list_segments(tmp_path / "cam"))
+    recording.close(10)
+    assert not list((tmp_path / "cam").glob(".*"))
 
 
 def test_a_full_disk_stops_the_recording_which_goes_on_by_itself(

@@ -134,7 +134,7 @@ def test_what_the_gateway_refuses_is_said_without_its_password(gateway: Gateway)
     assert away.value.fault in ("refused", "timed_out")
 
 
-@pytest.mark.parametrize("path", ["1/2", f"{DEVICE}", f"{DEVICE}/{CHANNEL}/x", f"{DEVICE}/../{CHANNEL}"])
+@pytest.mark.parametrize("path", ["", "1/2", f"{DEVICE}", f"{DEVICE}/{CHANNEL}/x", f"{DEVICE}/../{CHANNEL}"])
 def test_an_address_of_a_gateway_names_two_codes(path: str) -> None:
     with pytest.raises(AddressError):
         check_source(f"wvp+http://admin:x@127.0.0.1:18080/{path}", LOCAL)

@@ -14,7 +14,7 @@ from kernel.db import Database
 from kernel.ids import new_id
 from kernel.settings import Settings
 from tests.vision.build import at
-from vision.evidence import ALERT, ZONE, Caption, Shown, draw_snapshot, write_evidence
+from vision.evidence import ALERT, ZONE, Caption, Shown, draw_snapshot, write_evidence, write_whole
 from vision.lettering import Lettering
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -142,3 +142,10 @@ def test_evidence_is_stored_whole_with_its_digest(settings: Settings, database: 
     stored = (settings.evidence_dir / path).read_bytes()
     assert stored == jpeg and hashlib.sha256(stored).digest() == digest and width == 640
     assert [one.name for one in (settings.evidence_dir / path).parent.iterdir()] == [f"{evidence_id}.jpg"]
+
+
+def test_what_cannot_be_put_in_place_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "picture.jpg").mkdir()  # stands for a disk that is full
+    with pytest.raises(OSError):
+        write_whole(tmp_path / "picture.jpg", b"x")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["picture.jpg"]

@@ -265,6 +265,18 @@ def test_what_becomes_of_a_finding_is_kept_with_it_over_a_restart(
     ]  # fmt: skip
 
 
+def test_a_finding_that_stays_for_months_goes_on_being_looked_at(camera: Device, studio: Studio) -> None:
+    casebook = book(camera, studio, None)
+    raise_one(casebook)
+    for days in range(0, 60, 10):
+        value = casebook.dump()[("", "cases")]
+        value["cases"][0]["pictures"] = 10 + 4 * days  # one every six hours
+        casebook.load({("", "cases"): value})
+        later = at(10) + timedelta(days=1 + days)
+        casebook.see(Look(sight=Sight(at=later, tracks=()), findings=()), noise(), seen(), None)
+        assert [one.kind for one in casebook.take().updated] == [Later.LATEST]
+
+
 def test_what_is_back_goes_on_in_its_report_until_the_incident_is_closed(
     database: Database, camera: Device, studio: Studio
 ) -> None:
@@ -347,6 +359,27 @@ def test_a_clip_that_is_no_film_is_told_and_leaves_no_file(database: Database, c
     with database.transaction("*") as connection:
         write(connection, casebook.take(), studio, at(20))
     Masker(studio.settings, database, lambda: at(21), Scripted).work()
+    assert rows(database, "SELECT state, error FROM clip") == [("failed", "masking_failed")]
+    assert list(path.parent.glob("*.mp4")) == []
+
+
+def test_a_clip_that_a_detector_stumbles_over_is_told_and_not_tried_for_ever(
+    database: Database, camera: Device, studio: Studio
+) -> None:
+    class Stumbling:
+        def detect(self, picture: Picture) -> Detections:
+            raise ValueError("no such picture")
+
+    capture = Capture()
+    casebook = book(camera, studio, capture)
+    with database.transaction("*") as connection:
+        write(connection, raise_one(casebook), studio, at(11))
+    ((clip_id, _, _, path),) = capture.asked
+    film(path)
+    capture.done = [clip_done(clip_id, path)]
+    with database.transaction("*") as connection:
+        write(connection, casebook.take(), studio, at(20))
+    assert Masker(studio.settings, database, lambda: at(21), Stumbling).work()
     assert rows(database, "SELECT state, error FROM clip") == [("failed", "masking_failed")]
     assert list(path.parent.glob("*.mp4")) == []
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -16,15 +18,21 @@ from PIL import Image
 
 from devices.model import Device
 from devices.store import DeviceRecord, add_camera, read_state
+from ingest.capturing import CapturePool
+from ingest.frame import CaptureStatus
+from ingest.picture import SharedFrame
 from kernel.db import Database
 from kernel.ids import new_id
 from kernel.settings import CameraSettings, Settings, VisionSettings
 from simulators.rtsp import Fault, RtspServer, SimCamera
+from vision.detect import Detector
 from vision.lettering import Lettering
+from vision.live import LiveCamera
 from vision.model import LABELS, Detections, Label
 from vision.record import Recorder, Studio
 from vision.rules import discover
 from vision.run import Inbox, Worker
+from vision.store import CameraRow
 
 PARKED = (200.0, 150.0, 320.0, 220.0)
 
@@ -298,6 +306,32 @@ def test_a_check_of_a_zone_or_camera_that_is_not_there_is_answered_at_once(
     with working(live, database, ScriptedDetector()):
         assert answer(database, add_check(database, device, zone="nowhere"))[:2] == ("inconclusive", "no_such_zone")
         assert answer(database, add_check(database, gone))[:2] == ("inconclusive", "no_such_camera")
+
+
+def test_a_clock_that_is_set_back_stops_neither_the_looking_nor_what_is_said_of_the_camera(settings: Settings) -> None:
+    began_at = now()
+    device = Device(
+        id=new_id(began_at), code="cam-a", kind="camera", name="", lon=120.1, lat=30.2, cell_code="", area_code=""
+    )
+    shown: list[SharedFrame] = []
+    capture = SimpleNamespace(
+        newest=lambda: shown[-1],
+        newest_key=lambda: None,
+        want=lambda decode: None,
+        status=lambda: CaptureStatus(
+            connected=True, fault=None, text="", frames=1, connections=1, newest_at=shown[-1].received_at, fps=5.0
+        ),
+    )
+    pool = cast(CapturePool, SimpleNamespace(open=lambda code, url: capture))
+    row = CameraRow(device=device, url="rtsp://10.0.0.1/a", scene={"zones": []})
+    camera = LiveCamera(row, {}, discover(), settings, now, pool)
+    detector = cast(Detector, ScriptedDetector())
+    for seq, at in enumerate((began_at, began_at - timedelta(hours=1)), start=1):
+        image = np.full((180, 320, 3), 90, np.uint8)
+        shown.append(SharedFrame(seq=seq, received_at=at, pts_s=None, key=False, image=image))
+        assert camera.prepare()
+        writing = camera.collect(detector, at)
+        assert writing is not None and writing.health is not None
 
 
 def test_a_covered_lens_and_a_lost_stream_become_camera_faults_and_recover(

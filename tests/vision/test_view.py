@@ -155,3 +155,10 @@ def test_what_stood_there_while_the_background_was_learnt_is_forgotten_once_its_
         state = learn_background(state, shrink(street.render(float(second))), at(second))
     healed = view_of(street, state, 42.0).changed(box)
     assert healed is not None and healed < 0.05
+
+
+def test_a_clock_that_is_set_back_while_the_background_is_learnt_does_not_keep_it_from_being_learnt() -> None:
+    state, grey = BackgroundState(), np.full((180, 320), 90, np.uint8)
+    for second in (3600.0, *range(30)):
+        state = learn_background(state, grey, at(second))
+    assert state.grey is not None and not state.collected

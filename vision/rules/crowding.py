@@ -412,7 +412,7 @@ def _follow(
 def judge(state: CrowdingState, sight: Sight, zone: Zone[CrowdingParameters], category: Category) -> Presence:
     """As many people as would keep the crowd from being over."""
     tracks = sight.tracks
-    return Presence.THERE if len(people_in(tracks, zone)) >= zone.parameters.few else Presence.GONE
+    return Presence.THERE if len(people_in(tracks, zone, now=sight.at)) >= zone.parameters.few else Presence.GONE
 
 
 def status(state: CrowdingState, zone: Zone[CrowdingParameters]) -> ZoneStatus:

@@ -171,7 +171,7 @@ def read_conditions(data: Path) -> dict[str, tuple[str, str]]:
 def evaluate(
     model: Path, data: DataSet, part: str = "val", score: float = 0.4, limit: int | None = None
 ) -> dict[str, object]:
-    """The whole report, ready for JSON; classes that the data set does not label are left out."""
+    """The whole report, ready for JSON; of classes that the data set does not label nothing is counted."""
     looks = look_at(Detector(model), data, part, limit)
     report: dict[str, object] = {
         "model": model.name,
@@ -193,7 +193,7 @@ def evaluate(
 
 
 def table(classes: dict[str, dict[str, float | int | None]]) -> str:
-    """The classes' rows as a Markdown table."""
+    """The rows of the classes that occur, as a Markdown table."""
 
     def cell(value: float | int | None) -> str:
         return "-" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
@@ -201,7 +201,8 @@ def table(classes: dict[str, dict[str, float | int | None]]) -> str:
     columns = ("count", "ap50", "ap50_95", "precision", "recall")
     lines = ["| class | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
     for name, row in classes.items():
-        lines.append(f"| {name} | " + " | ".join(cell(row.get(column)) for column in columns) + " |")
+        if row["count"]:
+            lines.append(f"| {name} | " + " | ".join(cell(row.get(column)) for column in columns) + " |")
     return "\n".join(lines)
 
 

@@ -130,6 +130,22 @@ def test_a_reported_car_is_neither_cleared_by_headlights_nor_reported_again() ->
     assert 134 <= (down.cleared_at - at(0)).total_seconds() <= 138
 
 
+@pytest.mark.parametrize(("gap_s", "number"), [(0.0, 0), (6.0, 1)])
+def test_a_track_carried_off_by_a_car_in_front_is_no_change_of_vehicles(gap_s: float, number: int) -> None:
+    """At 40 s another track that was seen driving comes to rest where one stood from the start: at once, or `gap_s` later."""
+
+    def story(now_s: float) -> Scene:
+        if now_s < 40:
+            return [track(Label.VEHICLE, CAR)], street((CAR, RED, 7))
+        if now_s < 40 + gap_s:
+            return [], street()
+        taken_over = parked(now_s, 40 + gap_s, track_id=2)
+        # wet road and headlights: it does not look as before
+        return taken_over, paint(street((CAR, RED, 7)), (0.3, 0.4, 0.42, 0.6), (250.0, 250.0, 250.0), 3)
+
+    assert len(raised(watch(story, 90)[1])) == number
+
+
 def test_time_behind_a_bus_counts_is_marked_and_is_bounded() -> None:
     bus: Box = (0.1, 0.25, 0.8, 0.7)
 
