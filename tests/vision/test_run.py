@@ -209,6 +209,15 @@ def answer(database: Database, check: object) -> tuple[str, str, object]:
     return found[0]
 
 
+def steady_answer(database: Database, device: Device, expires_s: float = 30.0) -> tuple[str, str, object]:
+    """Of a check whose looks all fall behind a change that was just made: on a busy machine the first may not."""
+    for _ in range(5):
+        verdict, detail, evidence_id = answer(database, add_check(database, device, expires_s=expires_s))
+        if detail != "unsteady":
+            break
+    return verdict, detail, evidence_id
+
+
 def test_a_car_that_stays_becomes_one_report_with_its_picture_and_the_zones_position(
     live: Settings, database: Database, server: RtspServer
 ) -> None:
@@ -272,7 +281,7 @@ def test_the_camera_looks_again_and_says_clear_only_when_the_car_is_gone(
         verdict, _, evidence_id = answer(database, add_check(database, device))
         assert verdict == "not_clear" and evidence_id is not None
         detector.seen, luma[0] = [], 2
-        verdict, detail, evidence_id = answer(database, add_check(database, device))
+        verdict, detail, evidence_id = steady_answer(database, device)
         assert (verdict, detail) == ("clear", "") and evidence_id is not None
 
 
@@ -291,7 +300,7 @@ def test_a_camera_that_cannot_see_answers_inconclusive_and_never_clear(
         else:
             camera.set_fault(Fault.GONE)
         time.sleep(0.8)
-        verdict, detail, _ = answer(database, add_check(database, device, expires_s=5.0))
+        verdict, detail, _ = steady_answer(database, device, expires_s=5.0)
         assert (verdict, detail) == ("inconclusive", fault)
 
 
