@@ -60,7 +60,8 @@ class Web:
     boxes: BoxFeed
     places: Places = field(default_factory=Places)
     openings: dict[tuple[UUID, str], datetime] = field(default_factory=dict)
-    """Who opened which camera last when, for the audit."""
+    """Who opened which camera last when, for the audit; under `openings_lock`."""
+    openings_lock: threading.Lock = field(default_factory=threading.Lock)
 
     def now(self) -> datetime:
         """The present instant."""

@@ -262,14 +262,18 @@ def _note_encoder(web: Web, camera: _Camera, stream: str, seen: JsonObject) -> N
 
 
 def note_opening(web: Web, user: User, code: str) -> None:
-    """One line for each opening; a page that reconnects within a minute goes on with the opening it had."""
+    """One line for each opening; a page that reconnects within a minute goes on with the opening it had.
+
+    Raises psycopg.Error when the line could not be written: then nobody has opened anything.
+    """
     now = web.now()
     key = (user.id, code)
-    last_at = web.openings.get(key)
-    if last_at is None or (now - last_at).total_seconds() >= _SAME_OPENING_S:
-        with web.app_database.transaction(user.scope) as connection:
-            write_audit(connection, now, actor=user.name, action="live_view_opened", subject=code)
-    web.openings.pop(key, None)  # the newest last
-    web.openings[key] = now  # after the line is written: an opening that could not be noted is no opening to go on with
-    while len(web.openings) > _MOST_OPENINGS:
-        web.openings.pop(next(iter(web.openings)), None)
+    with web.openings_lock:  # held over the writing: of two openings at one moment the second goes on with the first
+        last_at = web.openings.get(key)
+        if last_at is None or (now - last_at).total_seconds() >= _SAME_OPENING_S:
+            with web.app_database.transaction(user.scope) as connection:
+                write_audit(connection, now, actor=user.name, action="live_view_opened", subject=code)
+        web.openings.pop(key, None)  # the newest last
+        web.openings[key] = now
+        while len(web.openings) > _MOST_OPENINGS:
+            web.openings.pop(next(iter(web.openings)), None)

@@ -3,9 +3,11 @@
 import asyncio
 import io
 import json
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -221,6 +223,30 @@ def test_a_viewer_who_is_slow_goes_on_with_the_next_key_picture() -> None:
     assert json.loads(str(cut)) == {"type": "cut", "count": 1}
 
 
+def make_web(transaction: Any) -> tuple[Any, Any]:
+    """As much of the web process as an opening needs, and a person."""
+    database = SimpleNamespace(transaction=transaction)
+    web = SimpleNamespace(now=now, openings={}, openings_lock=threading.Lock(), app_database=database)
+    return web, SimpleNamespace(id=uuid4(), scope="*", name="op")
+
+
+def test_two_openings_at_the_same_moment_are_one_line_of_the_audit(monkeypatch: pytest.MonkeyPatch) -> None:
+    noted: list[str] = []
+    began = threading.Barrier(2)
+
+    @contextmanager
+    def transaction(scope: str) -> Iterator[None]:
+        with suppress(threading.BrokenBarrierError):
+            began.wait(0.2)  # the other one, if it got as far as this too
+        yield
+
+    monkeypatch.setattr(live_video_api, "write_audit", lambda *_, subject, **__: noted.append(subject))
+    web, user = make_web(transaction)
+    with ThreadPoolExecutor(2) as both:
+        list(both.map(lambda _: live_video_api.note_opening(web, user, "cam-a"), range(2)))
+    assert noted == ["cam-a"]
+
+
 def test_an_opening_that_could_not_be_noted_is_noted_when_it_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     noted: list[str] = []
     away = [True]
@@ -232,8 +258,7 @@ def test_an_opening_that_could_not_be_noted_is_noted_when_it_is_tried_again(monk
         yield
 
     monkeypatch.setattr(live_video_api, "write_audit", lambda *_, subject, **__: noted.append(subject))
-    web: Any = SimpleNamespace(now=now, openings={}, app_database=SimpleNamespace(transaction=transaction))
-    user: Any = SimpleNamespace(id=uuid4(), scope="*", name="op")
+    web, user = make_web(transaction)
     with pytest.raises(psycopg.OperationalError):
         live_video_api.note_opening(web, user, "cam-a")
     away.append(False)
