@@ -13,7 +13,8 @@ from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
 from benchmarks._installation import wait_for_end
-from ingest.mqtt import Intake, client_ids, find_login, name_group
+from ingest.client import find_login
+from ingest.mqtt import Intake, client_ids, name_group
 from kernel.clock import Clock
 from kernel.db import Database, DbRole
 from kernel.settings import Settings, load_settings

@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gridwarden.broker import platform_login, prepare_broker, wait_for_broker
+from gridwarden.broker import prepare_broker, wait_for_broker
 from gridwarden.postgres import prepare_postgres, wait_for_postgres
+from ingest.client import find_login
 from ingest.wire import PUBACK, Reader, write_connect, write_publish
 from kernel.db import socket_dir
 from kernel.migration import migrate
@@ -93,7 +94,7 @@ class Publisher:
     def __init__(self, settings: Settings, name: str) -> None:
         self._socket = socket.create_connection((settings.mqtt.host, settings.mqtt.port), timeout=60)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        user, password = platform_login(settings)
+        user, password = find_login(settings)
         self._socket.sendall(write_connect(name, user, password, 0))
         self._reader = Reader(65_536)
         self._answers(1)

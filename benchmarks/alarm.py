@@ -33,7 +33,7 @@ from benchmarks._installation import (
 from dashboard.users import add_user, make_login_link
 from devices.model import write_instant
 from devices.store import DeviceRecord, add_device
-from gridwarden.broker import platform_login
+from ingest.client import find_login
 from kernel.db import Database, DbRole, conninfo
 from kernel.settings import Settings
 
@@ -146,7 +146,7 @@ def _listen(settings: Settings) -> dict[str, float]:
     heard: dict[str, float] = {}
     subscribed = threading.Event()
     client = Client(CallbackAPIVersion.VERSION2)
-    client.username_pw_set(*platform_login(settings))
+    client.username_pw_set(*find_login(settings))
 
     def on_message(client: Client, userdata: object, message: MQTTMessage) -> None:
         heard.setdefault(message.topic.split("/")[2], time.monotonic())

@@ -34,8 +34,8 @@ import psycopg
 from benchmarks._drain import find_filter
 from benchmarks._installation import Publisher, cores, describe_machine, environment, free_all_cores, installation
 from devices.store import DeviceRecord, add_device
-from gridwarden.broker import platform_login
 from ingest.binary import HEADER, TRAILER, write_reading_rows
+from ingest.client import find_login
 from ingest.mqtt import client_ids
 from ingest.wire import SUBACK, Reader, write_connect, write_subscribe, write_unsubscribe
 from kernel.db import Database, DbRole, conninfo
@@ -123,7 +123,7 @@ class _Bench:
         return float(count / json.loads(done.stdout.splitlines()[0])["took_s"])
 
     def _node(self, way: str, count: int) -> tuple[list[str], dict[str, str]]:
-        user, password = platform_login(self.settings)
+        user, password = find_login(self.settings)
         with psycopg.connect(conninfo(self.settings, DbRole.WORKER)) as connection:
             info = connection.info
             database = f"postgres://{info.user}:{info.password}@/{info.dbname}?host={info.host}"
@@ -224,7 +224,7 @@ class _Bench:
 
     def _keep_session(self, slot: int, *, subscribed: bool = True) -> None:
         """Have the broker keep messages for this slot, or stop it."""
-        user, password = platform_login(self.settings)
+        user, password = find_login(self.settings)
         write = write_subscribe if subscribed else write_unsubscribe
         with socket.create_connection((self.settings.mqtt.host, self.settings.mqtt.port), timeout=20) as connection:
             connection.sendall(

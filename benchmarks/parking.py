@@ -30,7 +30,7 @@ from devices.parking import flow, ledger, store
 from devices.parking.session import Passage
 from devices.parking.tariff import Tariff
 from devices.store import DeviceRecord, add_device
-from gridwarden.broker import platform_login
+from ingest.client import find_login
 from kernel.db import Database, DbRole
 from kernel.settings import Settings
 
@@ -182,7 +182,7 @@ def _arrive(settings: Settings, gates: list[Device], plates: list[list[str]], rn
     """A vehicle at each gate, one every 40 ms on average; how long each waited for its command."""
     came: dict[str, float] = {}
     client = Client(CallbackAPIVersion.VERSION2, client_id="bench-gates")
-    client.username_pw_set(*platform_login(settings))
+    client.username_pw_set(*find_login(settings))
     subscribed = threading.Event()
     client.on_subscribe = lambda *_: subscribed.set()
 

@@ -12,10 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 from paho.mqtt.client import Client, MQTTMessage
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from dashboard.store import JsonObject
-from ingest.mqtt import find_login
+from ingest.client import make_client, start_client
 from kernel.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -82,22 +81,11 @@ class BoxFeed:
             client.loop_stop()
 
     def _connect(self) -> Client:
-        mqtt = self._settings.mqtt
-        client = Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=f"gridwarden-live-{secrets.token_hex(6)}",
-            clean_session=True,
-            protocol=MQTTProtocolVersion.MQTTv311,
-        )
-        client.username_pw_set(*find_login(self._settings))
-        if mqtt.tls:
-            client.tls_set(ca_certs=mqtt.ca_file or None)
-        client.reconnect_delay_set(min_delay=1, max_delay=4)
+        client = make_client(self._settings, f"gridwarden-live-{secrets.token_hex(6)}")
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
-        client.connect_async(mqtt.host, mqtt.port, keepalive=30)
-        client.loop_start()
+        start_client(client, self._settings)
         return client
 
     def _on_connect(self, client: Client, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:

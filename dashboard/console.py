@@ -17,13 +17,12 @@ from datetime import datetime
 from typing import Any
 
 from paho.mqtt.client import Client, ConnectFlags, MQTTMessage
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from dashboard.console_message import WAY_PREFIX, Seen, describe_messages
 from dashboard.store import write_json
-from ingest.mqtt import find_login
+from ingest.client import make_client, start_client
 from ingest.ways.raw import find_raw_device
 from kernel.db import Database
 from kernel.settings import Settings
@@ -225,22 +224,11 @@ class Console:
     def _connect(self) -> Client:
         """The client, on its way to the broker. With the lock held."""
         if self._client is None:
-            mqtt = self._settings.mqtt
-            client = Client(
-                CallbackAPIVersion.VERSION2,
-                client_id=f"gridwarden-console-{secrets.token_hex(6)}",
-                clean_session=True,
-                protocol=MQTTProtocolVersion.MQTTv311,
-            )
-            client.username_pw_set(*find_login(self._settings))
-            if mqtt.tls:
-                client.tls_set(ca_certs=mqtt.ca_file or None)
-            client.reconnect_delay_set(min_delay=1, max_delay=4)
+            client = make_client(self._settings, f"gridwarden-console-{secrets.token_hex(6)}")
             client.on_connect = self._on_connect
             client.on_disconnect = self._on_disconnect
             client.on_message = self._on_message
-            client.connect_async(mqtt.host, mqtt.port, keepalive=30)
-            client.loop_start()
+            start_client(client, self._settings)
             self._client = client
         return self._client
 

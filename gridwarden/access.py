@@ -12,7 +12,8 @@ from string import Template
 from psycopg.conninfo import conninfo_to_dict
 
 from devices.credential import ITERATIONS
-from gridwarden.broker import AccessKeeper, platform_login
+from gridwarden.broker import AccessKeeper
+from ingest.client import find_login
 from kernel.db import Database, DbRole
 from kernel.secret import read_secret
 from kernel.settings import Settings
@@ -54,7 +55,7 @@ def export_mosquitto(
 def export_emqx(settings: Settings, folder: Path) -> list[Path]:
     """Write EMQX's settings (`gridwarden.conf`), the platform's own log-in (`platform.csv`) and the SQL that makes the
     role with which EMQX asks the database (`role.sql`), all readable by us alone; which files they are."""
-    user, key = platform_login(settings)
+    user, key = find_login(settings)
     given = conninfo_to_dict(settings.database.dsn) if settings.database.dsn else {}
     values = {
         "host": str(given.get("host") or "database.example.org"),

@@ -27,9 +27,9 @@ import psycopg
 
 from devices.access import Access, forget_versions, read_access, read_version, write_acl, write_passwords
 from devices.credential import check_password, make_password
+from ingest.client import find_login
 from kernel.clock import Clock
 from kernel.db import Database, DbRole
-from kernel.secret import read_secret
 from kernel.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -50,11 +50,6 @@ class Broker:
     command: list[str]
     trial: bool
     account: str | None
-
-
-def platform_login(settings: Settings) -> tuple[str, str]:
-    """User and password of the platform itself."""
-    return settings.mqtt.username, settings.mqtt.password or read_secret(settings.data_dir, "mqtt-platform")
 
 
 def access_dir(settings: Settings) -> Path:
@@ -93,7 +88,7 @@ def write_access(settings: Settings, access: Access, folder: Path) -> bool:
 
     The platform's line is kept while its password is the same: a new salt would look like a change.
     """
-    user, key = platform_login(settings)
+    user, key = find_login(settings)
     old = _read_passwords(folder)
     known = old.get(user, "")
     platform = {user: known if check_password(key, known) else make_password(key)}
@@ -109,7 +104,7 @@ def _renew_platform(settings: Settings, folder: Path) -> None:
     if not (folder / "passwords").exists() or not (folder / "acl").exists():
         write_access(settings, _NOBODY, folder)
         return
-    user, key = platform_login(settings)
+    user, key = find_login(settings)
     lines = _read_passwords(folder)
     if not check_password(key, lines.get(user, "")) or f"user {user}\n" not in (folder / "acl").read_text():
         write_access(settings, _NOBODY, folder)  # the platform goes by another name now: begin anew

@@ -17,12 +17,11 @@ from itertools import pairwise
 from typing import Any
 
 import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
 
 from devices.alarms import read_settings
 from devices.model import Device, TopicKind
 from devices.registry import KINDS
-from gridwarden.broker import platform_login
+from ingest.client import make_client
 from ingest.decode import Decoded, Raw, decode
 from kernel.settings import Settings
 
@@ -230,10 +229,7 @@ def observe(device: Device, settings: Settings, duration_s: float, say: Callable
 
 
 def _connect(settings: Settings, client_id: str, *, clean: bool) -> mqtt.Client:
-    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=clean, manual_ack=not clean)
-    client.username_pw_set(*platform_login(settings))
-    if settings.mqtt.tls:
-        client.tls_set(ca_certs=settings.mqtt.ca_file or None)
+    client = make_client(settings, client_id, keeps_session=not clean, manual_ack=not clean)
     answered: list[Any] = []
     client.on_connect = lambda _c, _u, _f, reason, _p: answered.append(reason)
     client.connect(settings.mqtt.host, settings.mqtt.port)

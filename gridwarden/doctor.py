@@ -10,11 +10,10 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-import paho.mqtt.client as mqtt
 import psycopg
-from paho.mqtt.enums import CallbackAPIVersion
 
-from gridwarden.broker import find_mosquitto, platform_login
+from gridwarden.broker import find_mosquitto
+from ingest.client import make_client
 from ingest.house import read_storage
 from kernel.clock import Clock
 from kernel.db import DbRole, conninfo
@@ -160,12 +159,8 @@ def check_broker(settings: Settings) -> list[Finding]:
     if settings.mqtt.embedded in ("auto", "amqtt") and (find_mosquitto() is None or settings.mqtt.embedded == "amqtt"):
         findings.append(Finding(check="broker kind", level=Level.WARN, says="amqtt serves as broker, which is for trials only: it loses messages",
                                 mend="`apt-get install mosquitto`, then restart"))  # fmt: skip
-    user, password = platform_login(settings)
     outcome: list[str] = []
-    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="gridwarden-doctor")
-    client.username_pw_set(user, password)
-    if settings.mqtt.tls:
-        client.tls_set(ca_certs=settings.mqtt.ca_file or None)
+    client = make_client(settings, "gridwarden-doctor")
     client.on_connect = lambda *arguments: outcome.append(str(arguments[3]))
     client.connect_timeout = 3.0
     try:
@@ -186,12 +181,12 @@ def check_broker(settings: Settings) -> list[Finding]:
             Finding(check="broker", level=Level.FAIL, says=f"no broker answers at {address}: {error}", mend=mend),
         ]
     if outcome != ["Success"]:
-        says = f"the broker at {address} refuses the log-in {user!r}: {outcome[0] if outcome else 'no answer'}"
+        says = f"the broker at {address} refuses the log-in {settings.mqtt.username!r}: {outcome[0] if outcome else 'no answer'}"
         return [
             *findings,
             Finding(check="broker", level=Level.FAIL, says=says, mend="correct mqtt.username and mqtt.password"),
         ]
-    return [*findings, Finding(check="broker", level=Level.OK, says=f"{address} takes the log-in {user!r}")]
+    return [*findings, Finding(check="broker", level=Level.OK, says=f"{address} takes the log-in {settings.mqtt.username!r}")]
 
 
 def check_logins(settings: Settings) -> list[Finding]:

@@ -12,14 +12,15 @@ from typing import Any
 
 import psycopg
 from paho.mqtt.client import Client, ConnectFlags
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from devices.command_sending import Outgoing, end_silent, take_due
 from devices.command_store import CHANNEL, is_any_due
-from ingest.mqtt import find_login, may_share
+from ingest.client import make_client, start_client
+from ingest.mqtt import may_share
 from kernel.clock import Clock
 from kernel.db import Database
 from kernel.settings import Settings
@@ -59,8 +60,7 @@ class Commander:
     def start(self) -> None:
         """Connect, now or as soon as the broker is there, and begin to send."""
         self._database.listen(CHANNEL, self._woken, self._stop)
-        self._client.connect_async(self._settings.mqtt.host, self._settings.mqtt.port, keepalive=30)
-        self._client.loop_start()
+        start_client(self._client, self._settings)
         self._thread.start()
 
     def stop(self, timeout_s: float = 3.0) -> None:
@@ -76,17 +76,7 @@ class Commander:
 
     def _make_client(self) -> Client:
         # The session is not kept: what was not sent is in the database, and is judged again before it is sent.
-        protocol = MQTTProtocolVersion.MQTTv5 if self._modern else MQTTProtocolVersion.MQTTv311
-        client = Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=f"gridwarden-commander-{self._settings.mqtt.slot}",
-            protocol=protocol,
-            clean_session=None if self._modern else True,  # version 5 says it when it connects
-        )
-        client.username_pw_set(*find_login(self._settings))
-        if self._settings.mqtt.tls:
-            client.tls_set(ca_certs=self._settings.mqtt.ca_file or None)
-        client.reconnect_delay_set(min_delay=1, max_delay=4)
+        client = make_client(self._settings, f"gridwarden-commander-{self._settings.mqtt.slot}", modern=self._modern)
         client.on_connect = self._on_connect
         return client
 

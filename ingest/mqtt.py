@@ -32,13 +32,13 @@ import psycopg
 
 from devices.model import TopicKind
 from ingest.batch import Memory, Outcome, Receipt, take_results
+from ingest.client import find_login
 from ingest.decode import DeadLetter, Decoded, Raw, decode
 from ingest.session import Address, Session, Subscription
 from ingest.wire import Publish
 from kernel.clock import Clock
 from kernel.db import Database
 from kernel.distress import Distress
-from kernel.secret import read_secret
 from kernel.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -82,11 +82,6 @@ class Counts:
 
     def __add__(self, other: "Counts") -> "Counts":
         return Counts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Counts)))
-
-
-def find_login(settings: Settings) -> tuple[str, str]:
-    """User and password of the platform on the broker."""
-    return settings.mqtt.username, settings.mqtt.password or read_secret(settings.data_dir, "mqtt-platform")
 
 
 def may_share(settings: Settings) -> bool:

@@ -16,9 +16,8 @@ from datetime import datetime
 from typing import Any
 
 from paho.mqtt.client import Client
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from ingest.mqtt import find_login
+from ingest.client import make_client, start_client
 from kernel.settings import Settings
 from vision.model import Track
 
@@ -80,21 +79,10 @@ class Teller:
 
     def start(self) -> None:
         """Connect in the background and send."""
-        mqtt = self._settings.mqtt
-        client = Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=f"gridwarden-vision-{secrets.token_hex(6)}",
-            clean_session=True,
-            protocol=MQTTProtocolVersion.MQTTv311,
-        )
-        client.username_pw_set(*find_login(self._settings))
-        if mqtt.tls:
-            client.tls_set(ca_certs=mqtt.ca_file or None)
-        client.reconnect_delay_set(min_delay=1, max_delay=10)
+        client = make_client(self._settings, f"gridwarden-vision-{secrets.token_hex(6)}", most_wait_s=10)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
-        client.connect_async(mqtt.host, mqtt.port, keepalive=30)
-        client.loop_start()
+        start_client(client, self._settings)
         self._client = client
         self._thread.start()
 

@@ -9,12 +9,12 @@ from concurrent.futures import Future
 from typing import Any
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from ingest.client import make_client, start_client
 from ingest.decode import Raw
-from ingest.mqtt import client_ids, find_login, may_share, name_group
+from ingest.mqtt import client_ids, may_share, name_group
 from ingest.ways.raw import RAW_KIND, find_raw_device
 from ingest.ways.taking import Answer, QueueFullError, Refusal, Taker
 from ingest.ways.telling import name_console_topic, write_told
@@ -42,27 +42,16 @@ class Bridge:
         shared = may_share(settings)
         self._raw_filter = name_group(settings) + _RAW_FILTER if shared else _RAW_FILTER
         # The session is kept for raw messages; its name is derived like ingest's own and cannot be guessed.
-        self._client = Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=f"{client_ids(settings)[0]}-ways",
-            clean_session=False,
-            protocol=MQTTProtocolVersion.MQTTv311,
-            manual_ack=True,
-        )
-        self._client.username_pw_set(*find_login(settings))
-        if settings.mqtt.tls:
-            self._client.tls_set(ca_certs=settings.mqtt.ca_file or None)
+        self._client = make_client(settings, f"{client_ids(settings)[0]}-ways", keeps_session=True, manual_ack=True)
         self._client.max_inflight_messages_set(200)
         self._client.max_queued_messages_set(2000)
-        self._client.reconnect_delay_set(min_delay=1, max_delay=4)
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
         self._client.on_message = self._on_message
 
     def start(self) -> None:
         """Connect now, or as soon as the broker is there."""
-        self._client.connect_async(self._settings.mqtt.host, self._settings.mqtt.port, keepalive=30)
-        self._client.loop_start()
+        start_client(self._client, self._settings)
 
     def stop(self) -> None:
         """Disconnect; what was not acknowledged comes again."""

@@ -8,11 +8,10 @@ from datetime import datetime
 from typing import Any
 
 from paho.mqtt.client import Client
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from devices.model import write_instant
+from ingest.client import make_client, start_client
 from ingest.decode import DeadLetter, Decoded
-from ingest.mqtt import find_login
 from kernel.settings import Settings
 
 _SHOWN_BYTES = 8_000
@@ -79,18 +78,8 @@ class Teller:
             client.publish(name_console_topic(code), told, qos=0)
 
     def _connect(self) -> Client:
-        client = Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=f"gridwarden-telling-{secrets.token_hex(6)}",
-            clean_session=True,
-            protocol=MQTTProtocolVersion.MQTTv311,
-        )
-        client.username_pw_set(*find_login(self._settings))
-        if self._settings.mqtt.tls:
-            client.tls_set(ca_certs=self._settings.mqtt.ca_file or None)
-        client.reconnect_delay_set(min_delay=1, max_delay=30)
-        client.connect_async(self._settings.mqtt.host, self._settings.mqtt.port, keepalive=60)
-        client.loop_start()
+        client = make_client(self._settings, f"gridwarden-telling-{secrets.token_hex(6)}", most_wait_s=30)
+        start_client(client, self._settings)
         self._client = client
         return client
 

@@ -19,7 +19,7 @@ from websockets.sync.client import ClientConnection, connect
 from dashboard.console import Viewer
 from dashboard.users import find_user, set_roles
 from devices.store import set_device_enabled
-from ingest.mqtt import find_login
+from ingest.client import find_login
 from ingest.run import run as run_ingest
 from kernel.db import Database
 from kernel.settings import Settings

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import pytest
 from dispatch.model import Action
 from dispatch.run import run
 from tests.dispatch.build import City, cell_centre
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 _ROLE = """
@@ -65,13 +66,6 @@ def running(city: City) -> Iterator[threading.Thread]:
         assert not thread.is_alive(), "it did not stop within 10 s"
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 20) -> None:
-    end_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end_s, "it did not happen in time"
-        time.sleep(0.05)
-
-
 def test_a_report_wakes_it_and_a_stop_is_obeyed_soon(city: City) -> None:
     slow = city.settings.dispatch.model_copy(update={"poll_s": 30.0})
     city.settings = city.settings.model_copy(update={"dispatch": slow})
@@ -80,7 +74,7 @@ def test_a_report_wakes_it_and_a_stop_is_obeyed_soon(city: City) -> None:
         time.sleep(1.0)  # it sleeps by now
         begun_s = time.monotonic()
         city.report()
-        wait_until(lambda: [i["state"] for i in city.incidents()] == ["dispatched"], 5)
+        assert wait_for(lambda: [i["state"] for i in city.incidents()] == ["dispatched"])
         assert time.monotonic() - begun_s < 3
         stopped_s = time.monotonic()
     assert time.monotonic() - stopped_s < 5
@@ -89,12 +83,14 @@ def test_a_report_wakes_it_and_a_stop_is_obeyed_soon(city: City) -> None:
 def test_a_database_that_goes_and_comes_back_is_waited_for(city: City) -> None:
     city.add_person("甲")
     with running(city):
-        wait_until(lambda: city.query("SELECT count(*) FROM pg_stat_activity WHERE usename = 'gw_worker'")[0][0] > 2)
+        assert wait_for(
+            lambda: city.query("SELECT count(*) FROM pg_stat_activity WHERE usename = 'gw_worker'")[0][0] > 2
+        )
         city.query(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'gw_worker' AND pid <> pg_backend_pid()"
         )
-        wait_until(lambda: reported(city))
-        wait_until(lambda: [i["state"] for i in city.incidents()] == ["dispatched"])
+        assert wait_for(lambda: reported(city))
+        assert wait_for(lambda: [i["state"] for i in city.incidents()] == ["dispatched"])
 
 
 def reported(city: City) -> bool:
@@ -136,13 +132,13 @@ def test_a_process_killed_again_and_again_loses_and_doubles_nothing(city: City) 
         for category, column, row in causes[life * 6 : life * 6 + 6] * 3:
             city.report(category, column=column, row=row)
             said += 1
-        wait_until(lambda: city.query("SELECT count(*) FROM report WHERE taken_at IS NOT NULL")[0][0] > 0, 30)
+        assert wait_for(lambda: city.query("SELECT count(*) FROM report WHERE taken_at IS NOT NULL")[0][0] > 0)
         time.sleep(0.02 * life)
         process.kill()
         assert process.wait(10) == -signal.SIGKILL
     process = start(city, _ROLE)
     try:
-        wait_until(
+        assert wait_for(
             lambda: (
                 city.query("SELECT count(*) FROM report WHERE taken_at IS NULL") == [(0,)]
                 and {i["state"] for i in city.incidents()} == {"dispatched"}

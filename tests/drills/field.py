@@ -22,7 +22,8 @@ from devices.model import write_instant
 from devices.store import read_device
 from grid.locate import Locator
 from kernel.db import Database, DbRole
-from tests.flows.conftest import System, wait_until
+from tests.flows.conftest import System
+from tests.waiting import wait_until
 
 FIRST_REPEAT_S, LAST_REPEAT_S = 1.0, 30.0
 
@@ -65,7 +66,7 @@ def register_field(
             )
             register_device(connection, new, locator, system.settings, now)
         login = issue_key(connection, read_device(connection, gateway), now)
-    wait_until(lambda: may_log_in(system, login), 30, "the broker knows the gateway's log-in")
+    wait_until(lambda: may_log_in(system, login), "the broker knows the gateway's log-in", 30)
     return login
 
 

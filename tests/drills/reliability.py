@@ -25,7 +25,8 @@ from tests.drills.field import Field, MemoryWatch, register_field
 from tests.drills.mqtt_socket import Connected, connect_many
 from tests.drills.traffic import SETTINGS, Faults, Traffic, name_devices
 from tests.drills.verdict import Verdict, judge
-from tests.flows.conftest import System, running_system, wait_until
+from tests.flows.conftest import System, running_system
+from tests.waiting import wait_until
 
 ENVIRONMENT = {"GRIDWARDEN_INGEST__RESTART_GRACE_S": "5"}
 RECOVERED_S = 30.0
@@ -81,7 +82,7 @@ class Probe:
         """Seconds until a message sent now is answered."""
         began = time.monotonic()
         sent = self.field.say(self.code, "river_sluice", "state", {"level_m": 1.5})
-        wait_until(lambda: sent.answered_s is not None, timeout_s, "the platform answers again")
+        wait_until(lambda: sent.answered_s is not None, "the platform answers again", timeout_s)
         return time.monotonic() - began
 
 
@@ -110,7 +111,7 @@ def kill_repeatedly(system: System, victim: str, size: Size, seed: int) -> Verdi
         _settle(field, figures)
         if victim != "broker":
             _wait_for_drain(system, field)
-        wait_until(system.is_ready, 30, "the system is ready")
+        wait_until(system.is_ready, "the system is ready", 30)
         time.sleep(7)  # grace and a sweep: a false alarm would come now
         verdict = judge(system, field, traffic.alarmed, broker_died=victim == "broker")
         verdict.check(
@@ -200,7 +201,7 @@ def _wait_for_incidents(system: System, alarmed: set[str]) -> None:
                 ).fetchone()
                 return len(alarmed) - (int(row[0]) if row else 0)
 
-        wait_until(lambda: waiting() == 0, 120, "every alarm is an incident")
+        wait_until(lambda: waiting() == 0, "every alarm is an incident", 120)
 
 
 def reconnect(system: System, size: Size, seed: int) -> Verdict:
@@ -296,7 +297,7 @@ def outage(size: Size, seed: int) -> Verdict:
             waiting = [one for one in field.unanswered if one.kind == "smoke_alarm"]
             start()
             back = time.monotonic()
-            wait_until(lambda: all(one.answered_s for one in waiting), 60, "the alarms are answered")
+            wait_until(lambda: all(one.answered_s for one in waiting), "the alarms are answered", 60)
             alarms_s = time.monotonic() - back
             figures: dict[str, object] = {
                 "alarms that waited": len(waiting),
@@ -305,7 +306,7 @@ def outage(size: Size, seed: int) -> Verdict:
             _settle(field, figures, 180)
             _wait_for_drain(system, field, 180)
             drained_s = time.monotonic() - back
-            wait_until(system.is_ready, 30, "the system is ready")
+            wait_until(system.is_ready, "the system is ready", 30)
             time.sleep(7)
             verdict = judge(system, field, traffic.alarmed)
             verdict.check(

@@ -10,7 +10,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +24,7 @@ from gridwarden.postgres import remove_postgres
 from kernel.db import Database, DbRole
 from kernel.settings import Settings
 from tests.conftest import free_port
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 WEST, SOUTH, STEP = 120.1700, 30.2800, 0.001
@@ -54,7 +55,7 @@ class System:
         pid = self.pid_of(name)
         assert pid is not None, f"{name} does not run"
         os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: self.pid_of(name) not in (None, pid), 20, f"{name} starts again")
+        wait_until(lambda: self.pid_of(name) not in (None, pid), f"{name} starts again", 30)
 
     def run(self, *arguments: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
         """A gridwarden command against this installation."""
@@ -75,7 +76,7 @@ class System:
     def wait_for_child(self, code: str) -> None:
         """Until the broker lets the gateway speak for the device `code`."""
         acl = self.settings.data_dir / "broker" / "acl"
-        wait_until(lambda: f"/{code}/+\n" in acl.read_text(), 10, f"the broker's rights for {code}")
+        wait_until(lambda: f"/{code}/+\n" in acl.read_text(), f"the broker's rights for {code}", 30)
         time.sleep(0.5)
 
     def is_ready(self) -> bool:
@@ -85,16 +86,6 @@ class System:
         except (urllib.error.URLError, OSError):
             return False
         return True
-
-
-def wait_until(condition: Callable[[], object], timeout_s: float, what: str) -> None:
-    """Wait for `condition`; fail saying what did not come."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if condition():
-            return
-        time.sleep(0.1)
-    pytest.fail(f"not within {timeout_s:.0f} s: {what}")
 
 
 def write_cells(path: Path, columns: int = 3, rows: int = 3) -> None:
@@ -149,7 +140,7 @@ def running_system(**changed: str) -> Iterator[System]:
     )
     running = System(settings, env, supervisor)
     try:
-        wait_until(running.is_ready, 60, f"the system is ready; log: {folder / 'log'}")
+        wait_until(running.is_ready, f"the system is ready; log: {folder / 'log'}", 60)
         write_cells(folder / "cells.geojson")
         database = Database(settings, DbRole.WORKER)
         with database.transaction("*") as connection:

@@ -15,7 +15,8 @@ from devices.store import read_device
 from grid.locate import Locator
 from kernel.db import Database, DbRole
 from tests.drills.field import may_log_in
-from tests.flows.conftest import System, wait_until
+from tests.flows.conftest import System
+from tests.waiting import wait_until
 
 
 class ScriptedAlarm(threading.Thread):
@@ -86,7 +87,7 @@ def test_a_good_device_passes_and_one_that_never_repeats_fails(system: System) -
             new = NewDevice(code=code, kind="smoke_alarm", name=code, lon=120.1705, lat=30.2805)
             register_device(connection, new, locator, system.settings, now)
             logins[code] = issue_key(connection, read_device(connection, code), now)
-    wait_until(lambda: all(may_log_in(system, login) for login in logins.values()), 30, "the broker knows the log-ins")
+    wait_until(lambda: all(may_log_in(system, login) for login in logins.values()), "the broker knows the log-ins", 30)
     devices = [
         ScriptedAlarm(system, logins["good-1"], "good-1", repeats=True),
         ScriptedAlarm(system, logins["mute-1"], "mute-1", repeats=False),

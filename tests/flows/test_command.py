@@ -12,7 +12,8 @@ from devices.credential import issue_key
 from devices.store import read_device
 from kernel.db import Database, DbRole
 from simulators.fleet import DeviceSpec, Fleet, Login
-from tests.flows.conftest import System, wait_until
+from tests.flows.conftest import System
+from tests.waiting import wait_until
 
 CODE = "flow-sluice"
 
@@ -39,7 +40,7 @@ def station(system: System) -> Iterator[Fleet]:
     fleet = Fleet([DeviceSpec(code=CODE, kind="river_sluice", telemetry_s=1.0)], login, seed=7)
     fleet.start()
     try:
-        wait_until(lambda: fleet.is_connected, 30, "the station's log-in is good")
+        wait_until(lambda: fleet.is_connected, "the station's log-in is good", 30)
         yield fleet
     finally:
         fleet.stop()
@@ -78,11 +79,11 @@ def test_two_people_move_a_sluice_and_see_it_verified(
     station: Fleet, people: tuple[httpx.Client, httpx.Client]
 ) -> None:
     lin, zhou = people
-    wait_until(lambda: is_ready(lin), 30, "every interlock is ok")
+    wait_until(lambda: is_ready(lin), "every interlock is ok", 30)
     command_id = ask(lin, 0.9)
     assert lin.post(f"/commands/{command_id}/approve").status_code == 403
     assert zhou.post(f"/commands/{command_id}/approve").status_code == 200
-    wait_until(lambda: state(lin, command_id) == "verified", 60, "the read-back shows it")
+    wait_until(lambda: state(lin, command_id) == "verified", "the read-back shows it", 60)
     command = lin.get(f"/commands/{command_id}").json()
     seen = [event["state"] for event in command["events"]]
     assert [one for n, one in enumerate(seen) if n == 0 or seen[n - 1] != one] == [
@@ -99,17 +100,17 @@ def test_ingest_dies_between_sending_and_answer_and_nothing_is_lost_or_done_twic
     system: System, station: Fleet, people: tuple[httpx.Client, httpx.Client]
 ) -> None:
     lin, zhou = people
-    wait_until(lambda: is_ready(lin), 60, "every interlock is ok")
+    wait_until(lambda: is_ready(lin), "every interlock is ok", 60)
     firmware = station.devices[CODE].firmware
     assert firmware is not None
     station.lose_replies(CODE)
     command_id = ask(lin, 0.3)
     assert zhou.post(f"/commands/{command_id}/approve").status_code == 200
-    wait_until(lambda: command_id in firmware.executed, 20, "the station has the command")
+    wait_until(lambda: command_id in firmware.executed, "the station has the command", 30)
     assert state(lin, command_id) == "sent"
     system.kill("ingest")
     station.lose_replies(CODE, lost=False)
-    wait_until(lambda: state(lin, command_id) == "verified", 90, "it ends verified all the same")
+    wait_until(lambda: state(lin, command_id) == "verified", "it ends verified all the same", 90)
     assert firmware.executed.count(command_id) == 1
 
 
@@ -117,14 +118,14 @@ def test_the_command_line_asks_and_an_operator_approves(
     system: System, station: Fleet, people: tuple[httpx.Client, httpx.Client]
 ) -> None:
     lin, _ = people
-    wait_until(lambda: is_ready(lin), 60, "every interlock is ok")
+    wait_until(lambda: is_ready(lin), "every interlock is ok", 60)
     asked = system.run(
         "device", "command", CODE, "set_gate_opening", "--parameters", '{"opening_m": 0.5}', "--reason", "test"
     )
     assert asked.returncode == 0 and "waits for a second person" in asked.stdout, asked.stdout + asked.stderr
     command_id = asked.stdout.split()[0]
     assert lin.post(f"/commands/{command_id}/approve").status_code == 200
-    wait_until(lambda: state(lin, command_id) == "verified", 60, "the read-back shows it")
+    wait_until(lambda: state(lin, command_id) == "verified", "the read-back shows it", 60)
     too_far = system.run(
         "device", "command", CODE, "set_gate_opening", "--parameters", '{"opening_m": 9}', "--reason", "test"
     )

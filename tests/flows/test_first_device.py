@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from kernel.db import Database, DbRole
-from tests.flows.conftest import ROOT, System, wait_until
+from tests.flows.conftest import ROOT, System
+from tests.waiting import wait_until
 
 PAGE = ROOT / "docs" / "first-device.md"
 # scripts/setup has been run, `up` is the fixture, and certifying takes minutes (tests/flows/test_certify.py).
@@ -47,5 +48,5 @@ def test_every_command_of_the_page_works_and_an_incident_comes_of_it(system: Sys
                 ).fetchone()
                 return int(row[0]) if row else 0
 
-        wait_until(lambda: count() == 1, 20, "the first alarm is an incident in the page's cell")
+        wait_until(lambda: count() == 1, "the first alarm is an incident in the page's cell", 30)
     assert "/login?seat=wall#" in printed

@@ -16,7 +16,8 @@ import websockets
 from dashboard.registration import NewDevice, register_device
 from grid.locate import Locator
 from kernel.db import Database, DbRole
-from tests.flows.conftest import System, wait_until
+from tests.flows.conftest import System
+from tests.waiting import wait_until
 
 COUNT = 36
 VICTIMS = ("ingest", "dispatch", "web", "broker", "postgres", "vision")
@@ -136,7 +137,7 @@ def test_every_process_is_killed_in_turn_while_alarms_come(system: System) -> No
         wall.start()
         devices = RepeatingDevices(system, login)
         try:
-            wait_until(lambda: wall.connections, 10, "the wall connects")
+            wait_until(lambda: wall.connections, "the wall connects", 30)
             for number, code in enumerate(codes):
                 devices.alarm(code)
                 if number % 6 == 3:
@@ -144,14 +145,14 @@ def test_every_process_is_killed_in_turn_while_alarms_come(system: System) -> No
                 time.sleep(0.2)
                 devices.repeat()
             wait_until(
-                lambda: devices.repeat() or not devices.waiting, 40, f"receipts; missing: {sorted(devices.waiting)}"
+                lambda: devices.repeat() or not devices.waiting, f"receipts; missing: {sorted(devices.waiting)}", 40
             )
         finally:
             devices.client.loop_stop()
         assert devices.receipted == set(codes)
-        wait_until(system.is_ready, 30, "the system is ready again")
+        wait_until(system.is_ready, "the system is ready again", 30)
         stored = check_database(system, codes)
-        wait_until(lambda: stored <= set(wall.incidents), 20, "the wall has caught up by itself")
+        wait_until(lambda: stored <= set(wall.incidents), "the wall has caught up by itself", 30)
         assert wall.connections >= 2  # the web server was among the killed
         wall.stopped.set()
 
@@ -168,8 +169,8 @@ def check_database(system: System, codes: list[str]) -> set[str]:
         of_devices = "WHERE device_id IN (SELECT id FROM device WHERE code = ANY (%s))"
         wait_until(
             lambda: count(f"SELECT count(*) FROM report {of_devices} AND incident_id IS NOT NULL") == COUNT,
-            20,
             "incidents of all reports",
+            30,
         )
         assert count(f"SELECT count(*) FROM device_message {of_devices}") == COUNT
         assert count(f"SELECT count(*) FROM report {of_devices}") == COUNT

@@ -22,7 +22,8 @@ from devices.store import read_device
 from gridwarden.broker import find_mosquitto
 from kernel.db import Database, DbRole
 from simulators.fleet import DeviceSpec, Fleet, Login
-from tests.flows.conftest import System, running_system, wait_until
+from tests.flows.conftest import System, running_system
+from tests.waiting import wait_until
 
 GATE, SMOKE = "flow-gate", "flow-smoke"
 
@@ -70,7 +71,7 @@ def start_device(system: System, code: str, kind: str) -> Fleet:
     login = Login(host=mqtt.host, port=mqtt.port, username=user, password=key)
     fleet = Fleet([DeviceSpec(code=code, kind=kind, telemetry_s=1.0)], login, seed=7)
     fleet.start()
-    wait_until(lambda: fleet.is_connected, 30, f"the log-in of {code} is good")
+    wait_until(lambda: fleet.is_connected, f"the log-in of {code} is good", 30)
     return fleet
 
 
@@ -109,14 +110,14 @@ def test_a_bound_car_read_wrongly_has_its_barrier_opened_and_its_charge_follows(
         furnish_lot(town)
         assert operator.post("/parking/bindings", json={"plate": "浙A·8K2Q6"}).status_code == 201
         gate_id = device_of(operator, GATE)["id"]
-        wait_until(lambda: device_of(operator, GATE)["last_seen_at"], 30, "the gate is heard")
+        wait_until(lambda: device_of(operator, GATE)["last_seen_at"], "the gate is heard", 30)
         car = {"direction": "out", "plate": "浙ABK2Q6", "lot": "flow-lot", "barrier": "closed"}
         fleet.send(GATE, TopicKind.EVENT, event="arrival", **car)
 
         def states() -> list[str]:
             return [c["state"] for c in operator.get(f"/devices/{gate_id}/commands").json()["recent"]]
 
-        wait_until(lambda: states() == ["verified"], 30, "the barrier opened, and was seen to be open")
+        wait_until(lambda: states() == ["verified"], "the barrier opened, and was seen to be open", 30)
         firmware = fleet.devices[GATE].firmware
         assert firmware is not None and len(firmware.executed) == 1
         fleet.send(GATE, TopicKind.EVENT, event="passage", **car | {"barrier": "open"})
@@ -126,7 +127,7 @@ def test_a_bound_car_read_wrongly_has_its_barrier_opened_and_its_charge_follows(
             return [(s["state"], s["matched_by"], s["amount_fen"], s["payment"], s["plate"]) for s in items]
 
         wanted = ("left", "similar", 1000, "unpaid", "浙A·**2Q6")
-        wait_until(lambda: wanted in stays(), 20, "the stay ended and is owed for")
+        wait_until(lambda: wanted in stays(), "the stay ended and is owed for", 30)
         [decision] = operator.get("/parking/decisions").json()
         assert (decision["code"], decision["opened"]) == ("bound_plate", True)
     finally:
@@ -146,12 +147,12 @@ def test_smoke_in_a_home_is_told_and_the_answer_calls_the_neighbour(
         smoke_id = device_of(operator, SMOKE)["id"]
         assert operator.put(f"/devices/{smoke_id}/home", json=home).json()["consent_state"] == "missing"
         fleet.alarm_smoke(SMOKE)
-        wait_until(lambda: gateway.told, 30, "the resident is told")
+        wait_until(lambda: gateway.told, "the resident is told", 30)
         assert [notice["phone"] for notice in gateway.told] == ["13800000001"]
         url = gateway.told[0]["answer_url"]
         assert 'value="help"' in httpx.get(url).text
         assert httpx.post(url, data={"answer": "help"}).status_code == 200
-        wait_until(lambda: len(gateway.told) == 2, 30, "the neighbour is told")
+        wait_until(lambda: len(gateway.told) == 2, "the neighbour is told", 30)
         assert gateway.told[1]["role"] == "neighbour"
         [incident] = operator.get("/incidents").json()["items"]
         events = operator.get(f"/incidents/{incident['id']}").json()["events"]

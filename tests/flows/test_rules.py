@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from tests.flows.conftest import System, wait_until
+from tests.flows.conftest import System
+from tests.waiting import wait_until
 
 RULE = {
     "name": "river_low", "type": "threshold", "title_zh": "水位过低", "title_en": "River too low",
@@ -73,7 +74,7 @@ def test_a_rule_is_tried_watched_and_switched_on_and_a_shelf_holds_it_back(
     rule = engineer.post("/rules", json={**RULE, "reason": "boats run aground"}).json()
     assert engineer.post(f"/rules/{rule['id']}/mode", json={"mode": "monitor"}).is_success
     river.tell(0.4)
-    wait_until(lambda: engineer.get(f"/rules/{rule['id']}/findings").json(), 10, "a finding of the trial")
+    wait_until(lambda: engineer.get(f"/rules/{rule['id']}/findings").json(), "a finding of the trial", 30)
     assert incidents(engineer) == []
     result = engineer.post("/rules/back-test", json={"rule": RULE, "days": 1}).json()
     assert result["alarms"] == 1 and result["devices"] == [{"code": "river-1", "count": 1}]
@@ -83,10 +84,10 @@ def test_a_rule_is_tried_watched_and_switched_on_and_a_shelf_holds_it_back(
     shelf = {"reason": "the gauge is being cleaned", "until": (datetime.now(UTC) + timedelta(hours=1)).isoformat()}
     assert engineer.post(f"/devices/{device['id']}/shelf", json=shelf).status_code == 201
     river.tell(0.4)
-    wait_until(lambda: "river_low" in device_of(engineer, "river-1")["alarms"], 10, "the alarm, held back")  # type: ignore[operator]
+    wait_until(lambda: "river_low" in device_of(engineer, "river-1")["alarms"], "the alarm, held back", 30)  # type: ignore[operator]
     assert incidents(engineer) == []
     assert engineer.delete(f"/devices/{device['id']}/shelf").status_code == 204
     # Only absence waits for the grace after a start, and so does what the sweep tells later.
-    wait_until(lambda: incidents(engineer), 60, "the alarm, told when the shelf was taken down")
+    wait_until(lambda: incidents(engineer), "the alarm, told when the shelf was taken down", 60)
     [incident] = incidents(engineer)
     assert (incident["category"]["id"], incident["severity"]) == ("rule_alarm", 2)  # type: ignore[index]

@@ -14,8 +14,9 @@ import paho.mqtt.client as paho
 import pytest
 
 from tests.conftest import free_port
-from tests.flows.conftest import System, running_system, wait_until
+from tests.flows.conftest import System, running_system
 from tests.ingest.ways.frames import extra_report
+from tests.waiting import wait_until
 
 THINGS, STATIONS = "GRIDWARDEN_WAYS__THINGSBOARD_PORT", "GRIDWARDEN_WAYS__SL651_PORT"
 PLACE = ("--lon", "120.1715", "--lat", "30.2815")
@@ -70,13 +71,13 @@ def test_a_device_of_thingsboards_topics_raises_an_incident(
         acknowledged.clear()
         client.publish("v1/devices/me/telemetry", json.dumps({"status": "alarm", "temperature_c": 41.5}), qos=1)
         assert acknowledged.wait(10)
-        wait_until(lambda: "smoke" in open_categories(operator), 10, "an incident of smoke")
+        wait_until(lambda: "smoke" in open_categories(operator), "an incident of smoke", 30)
     finally:
         client.disconnect()
         client.loop_stop()
     assert open_categories(operator)["smoke"] == "330105012001005"
     [device] = [d for d in operator.get("/devices").json() if d["code"] == f"tb-{int(version)}"]
-    wait_until(lambda: _read_status(operator, device["id"]) == "alarm", 10, "the device shows its alarm")
+    wait_until(lambda: _read_status(operator, device["id"]) == "alarm", "the device shows its alarm", 30)
 
 
 def _read_status(operator: httpx.Client, device_id: str) -> str:
@@ -114,7 +115,7 @@ def test_a_command_reaches_a_device_of_thingsboards_topics_and_is_answered(
             [command] = operator.get(f"/devices/{device['id']}/commands").json()["recent"]
             return str(command["state"])
 
-        wait_until(lambda: state() in ("acknowledged", "verified"), 15, "the command is answered")
+        wait_until(lambda: state() in ("acknowledged", "verified"), "the command is answered", 30)
     finally:
         client.disconnect()
         client.loop_stop()
@@ -139,7 +140,7 @@ def test_a_stream_of_sl651_raises_an_incident_and_is_confirmed_again_when_it_rep
         assert confirmed[:16].hex().upper() == "7E7E3301050001051234338008020007"
         assert confirmed[22] == 0x1B
         assert len(confirmed) == 25
-    wait_until(lambda: "river_level" in open_categories(operator), 10, "an incident of the river's level")
+    wait_until(lambda: "river_level" in open_categories(operator), "an incident of the river's level", 30)
     assert open_categories(operator)["river_level"] == "330105012001005"
     [incident] = [
         i
@@ -193,8 +194,8 @@ def test_a_vendors_own_json_is_mapped_on_every_way(system: System, operator: htt
         lambda: (
             operator.get(f"/devices/{device['id']}").json()["metrics"].get("temperature_c", {}).get("value") == 100.0
         ),
-        10,
         "the temperature that came on the raw topic",
+        30,
     )
     client.disconnect()
     client.loop_stop()

@@ -28,12 +28,12 @@ from gridwarden.amqtt_broker import AccessFiles
 from gridwarden.broker import (
     AccessKeeper,
     find_mosquitto,
-    platform_login,
     prepare_broker,
     wait_for_broker,
     write_access,
     write_configuration,
 )
+from ingest.client import find_login
 from ingest.mqtt import client_ids, name_group
 from kernel.db import Database
 from kernel.settings import Settings
@@ -114,7 +114,7 @@ class Scene:
         return self.parties[-1]
 
     def platform(self, *filters: str) -> Party:
-        party = self.enter(*platform_login(self.settings), client_id="")
+        party = self.enter(*find_login(self.settings), client_id="")
         party.listen(*(filters or ("gridwarden/#",)))
         return party
 
@@ -133,7 +133,7 @@ class Scene:
     def settle(self, observer: Party) -> None:
         """Wait until everything said before has come, or never will."""
         mark = f"mark-{time.monotonic_ns()}".encode()
-        teller = self.enter(*platform_login(self.settings))
+        teller = self.enter(*find_login(self.settings))
         teller.say("gridwarden/mark/mark/event", mark.decode())
         wait_until(lambda: any(payload == mark for _, payload in observer.heard), "the mark")
 
@@ -312,7 +312,7 @@ def test_a_device_can_neither_join_the_platforms_group_nor_take_its_session(scen
     scene.renew()
     settings = scene.settings
     group = name_group(settings)
-    platform = scene.enter(*platform_login(settings), client_id=client_ids(settings)[0])
+    platform = scene.enter(*find_login(settings), client_id=client_ids(settings)[0])
     platform.listen(f"{group}gridwarden/+/+/event")
     rogue = scene.enter(*rogue_login, client_id="gridwarden-ingest-0")
     rogue.listen("$share/gridwarden/gridwarden/+/+/event", "$share/+/gridwarden/+/+/event", "gridwarden/+/+/event")
@@ -326,7 +326,7 @@ def test_a_device_can_neither_join_the_platforms_group_nor_take_its_session(scen
 
 
 def test_the_platforms_own_name_is_not_to_be_had(scene: Scene) -> None:
-    user, key = platform_login(scene.settings)
+    user, key = find_login(scene.settings)
     stolen = give_key(scene.database, register(scene.database, user))
     scene.renew()
     assert not scene.enter(*stolen).is_in

@@ -17,7 +17,8 @@ from psycopg.conninfo import make_conninfo
 
 from devices.credential import check_password, issue_key, revoke_key
 from gridwarden.access import export_emqx, export_mosquitto
-from gridwarden.broker import find_mosquitto, platform_login, write_configuration
+from gridwarden.broker import find_mosquitto, write_configuration
+from ingest.client import find_login
 from kernel.db import Database, DbRole, conninfo
 from kernel.secret import read_secret
 from kernel.settings import Settings
@@ -189,7 +190,7 @@ def test_files_for_a_broker_elsewhere_are_written_once_and_then_the_command_runs
     for _ in range(2):
         export_mosquitto(settings, tmp_path / "out", after=f"echo x >> {marker}", say=said.append)
     assert marker.read_text() == "x\n" and "nothing changed" in said[-1]
-    user, key = platform_login(settings)
+    user, key = find_login(settings)
     assert check_password(
         key, dict(line.split(":") for line in (tmp_path / "out" / "passwords").read_text().splitlines())[user]
     )
@@ -254,4 +255,4 @@ def test_emqx_is_told_how_keys_are_hashed_and_to_deny_by_default(settings: Setti
     text = (tmp_path / "gridwarden.conf").read_text()
     assert "name = pbkdf2, mac_fun = sha512, iterations = 1, dk_length = 64" in text
     assert "no_match = deny" in text and "${username}" in text and "$$" not in text
-    assert ",".join(platform_login(settings)) in (tmp_path / "platform.csv").read_text()
+    assert ",".join(find_login(settings)) in (tmp_path / "platform.csv").read_text()

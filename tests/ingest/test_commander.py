@@ -19,7 +19,7 @@ from devices.command_store import read_commands
 from devices.commands import approve_command, request_command
 from devices.model import Device, TopicKind
 from devices.store import DeviceRecord, add_device
-from gridwarden.broker import platform_login
+from ingest.client import find_login
 from ingest.commander import Commander
 from ingest.mqtt import Intake
 from kernel.clock import Clock
@@ -101,7 +101,7 @@ def platform(broker: Settings, settings: Settings, database: Database) -> Iterat
 
 def login(settings: Settings) -> Login:
     # The platform's own log-in may do everything a gateway's may.
-    user, key = platform_login(settings)
+    user, key = find_login(settings)
     return Login(host=settings.mqtt.host, port=settings.mqtt.port, username=user, password=key)
 
 
@@ -126,7 +126,7 @@ def listen(settings: Settings, code: str) -> tuple[mqtt.Client, list[dict[str, A
     heard: list[dict[str, Any]] = []
     subscribed = threading.Event()
     client = mqtt.Client(CallbackAPIVersion.VERSION2)
-    client.username_pw_set(*platform_login(settings))
+    client.username_pw_set(*find_login(settings))
     client.on_message = lambda _c, _d, message: heard.append(json.loads(message.payload))
     client.on_subscribe = lambda *_: subscribed.set()
     client.connect(settings.mqtt.host, settings.mqtt.port)
@@ -267,7 +267,7 @@ def test_an_absent_device_finds_no_stale_command_at_the_broker(platform: Platfor
     """A session that the broker keeps for a device must not hand out what has expired meanwhile."""
     settings = platform.settings
     session = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="keeps-its-session", clean_session=False)
-    session.username_pw_set(*platform_login(settings))
+    session.username_pw_set(*find_login(settings))
     joined = threading.Event()
     session.on_subscribe = lambda *_: joined.set()
     session.connect(settings.mqtt.host, settings.mqtt.port)

@@ -19,8 +19,8 @@ import pytest
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
-from gridwarden.broker import platform_login
 from ingest import mqtt, session
+from ingest.client import find_login
 from ingest.mqtt import Intake, client_ids
 from ingest.run import may_judge_absence, run
 from kernel.clock import Clock
@@ -42,7 +42,7 @@ def online(database: Database, broker: Settings) -> Settings:
         *client_ids(broker, SECOND_SLOT),
     ):  # the broker keeps a share for a slot that is away
         forgetting = Client(CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=True)
-        forgetting.username_pw_set(*platform_login(broker))
+        forgetting.username_pw_set(*find_login(broker))
         forgetting.connect(broker.mqtt.host, broker.mqtt.port)
         forgetting.loop_start()
         wait_until(forgetting.is_connected, "a connection")

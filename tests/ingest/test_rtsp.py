@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ingest.rtsp import Capture, CaptureError, CaptureFault, probe
 from simulators.rtsp import Fault, RtspServer
 from tests.conftest import free_port
+from tests.waiting import wait_for
 
 HOME = ("127.0.0.0/8",)
 
@@ -52,13 +53,6 @@ def server() -> Iterator[RtspServer]:
         found.stop()
 
 
-def wait_for(found: Callable[[], object], timeout_s: float = 10.0) -> None:
-    deadline_s = time.monotonic() + timeout_s
-    while not found():
-        assert time.monotonic() < deadline_s, "did not happen in time"
-        time.sleep(0.02)
-
-
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 def test_frames_arrive_by_either_transport_with_their_time(transport: str, server: RtspServer) -> None:
     server.add_camera("a", draw, fps=10, size=(160, 120))
@@ -70,7 +64,7 @@ def test_frames_arrive_by_either_transport_with_their_time(transport: str, serve
         status = camera.status()
         assert status.connected and status.fault is None and status.connections == 1
         assert camera.newest_key() is not None
-        wait_for(lambda: 8 < camera.status().fps < 12)
+        assert wait_for(lambda: 8 < camera.status().fps < 12)
 
 
 def test_a_slow_reader_gets_the_newest_frame_and_no_queue_of_old_ones(server: RtspServer) -> None:
@@ -91,7 +85,7 @@ def test_a_camera_that_goes_and_comes_back_is_connected_again(server: RtspServer
     with capture(server.url_of("a")) as camera:
         assert camera.wait(0, 5) is not None
         sim.set_fault(Fault.GONE)
-        wait_for(lambda: not camera.status().connected)
+        assert wait_for(lambda: not camera.status().connected)
         assert camera.status().fault is not None and camera.status().fps == 0
         seq = camera.status().frames
         sim.set_fault(Fault.NONE)
@@ -165,7 +159,7 @@ def test_a_server_that_accepts_and_says_nothing_costs_the_time_out_and_no_more(
 ) -> None:
     with listening(answer) as port, capture(f"rtsp://127.0.0.1:{port}/a", timeout_s=0.5) as camera:
         began_s = time.monotonic()
-        wait_for(lambda: camera.status().fault is not None, 8)
+        assert wait_for(lambda: camera.status().fault is not None)
         assert camera.status().fault is CaptureFault.TIMED_OUT
         assert time.monotonic() - began_s < 4.5
 

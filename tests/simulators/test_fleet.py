@@ -14,7 +14,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from devices.model import TopicKind
 from devices.registry import KINDS
-from gridwarden.broker import platform_login
+from ingest.client import find_login
 from kernel.settings import Settings
 from simulators.fleet import DeviceSpec, Fleet, Login, run_load
 from tests.conftest import field_login
@@ -32,7 +32,7 @@ class Listener:
         self._lock = threading.Lock()
         subscribed = threading.Event()
         client = mqtt.Client(CallbackAPIVersion.VERSION2)
-        client.username_pw_set(*platform_login(settings))
+        client.username_pw_set(*find_login(settings))
         client.on_message = self._hear
         client.on_subscribe = lambda *_: subscribed.set()
         client.connect(settings.mqtt.host, settings.mqtt.port)

@@ -5,7 +5,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from simulators.rtsp import Fault, MediaError, RtspServer, SimCamera, open_file
 from simulators.rtsp.media import EncodedFrames
+from tests.waiting import wait_for
 
 SIZE = (320, 180)
 FPS = 10.0
@@ -50,15 +51,6 @@ def server() -> Iterator[RtspServer]:
 @pytest.fixture
 def camera(server: RtspServer) -> SimCamera:
     return server.add_camera("street/1", Numbered(), FPS, SIZE)
-
-
-def wait_for(done: Callable[[], bool], timeout_s: float = 5.0) -> bool:
-    deadline_s = time.monotonic() + timeout_s
-    while time.monotonic() < deadline_s:
-        if done():
-            return True
-        time.sleep(0.02)
-    return done()
 
 
 def watch(url: str, count: int, transport: str = "tcp") -> list[NDArray[np.uint8]]:

@@ -25,6 +25,7 @@ from kernel.db import Database
 from kernel.ids import new_id
 from kernel.settings import CameraSettings, Settings, VisionSettings
 from simulators.rtsp import Fault, RtspServer, SimCamera
+from tests.waiting import wait_for
 from vision.detect import Detector
 from vision.lettering import Lettering
 from vision.live import LiveCamera
@@ -141,13 +142,6 @@ def put_camera(database: Database, code: str, url: str, *, include_present: bool
         return add_camera(connection, record, url, now(), scene=scene(include_present=include_present))
 
 
-def wait_until(found: Callable[[], object], timeout_s: float = 12.0) -> None:
-    deadline_s = time.monotonic() + timeout_s
-    while not found():
-        assert time.monotonic() < deadline_s, "did not happen in time"
-        time.sleep(0.05)
-
-
 def reports(database: Database, category: str = "illegal_parking") -> list[tuple[object, ...]]:
     with database.transaction("*") as connection:
         return connection.execute(
@@ -172,7 +166,7 @@ def wait_settled(database: Database, device: Device, *, watched_s: float = 0.0, 
         state = saved_state(database, device, zone)
         return state is not None and float(str(state["looked_s"])) - float(str(state["began_s"])) >= watched_s
 
-    wait_until(settled)
+    assert wait_for(settled)
 
 
 def add_check(database: Database, device: Device, expires_s: float = 30.0, zone: str = "kerb") -> object:
@@ -205,7 +199,7 @@ def answer(database: Database, check: object) -> tuple[str, str, object]:
         found[:] = [row] if row else []  # type: ignore[list-item]
         return bool(found)
 
-    wait_until(answered, 20.0)
+    assert wait_for(answered)
     return found[0]
 
 
@@ -228,7 +222,7 @@ def test_a_car_that_stays_becomes_one_report_with_its_picture_and_the_zones_posi
         wait_settled(database, device, watched_s=3.2)
         arrived_at = now()
         detector.seen = [(Label.VEHICLE, PARKED)]
-        wait_until(lambda: reports(database))
+        assert wait_for(lambda: reports(database))
         time.sleep(2.5)
         state = saved_state(database, device)
     ((key, zone, lon, lat, evidence_ids, occurred_at, detail, device_id),) = reports(database)
@@ -259,10 +253,10 @@ def test_a_restart_neither_repeats_what_was_reported_nor_forgets_how_long_a_car_
     with working(live, database, detector):
         wait_settled(database, device)
         detector.seen = [(Label.VEHICLE, PARKED)]
-        wait_until(lambda: reports(database))
+        assert wait_for(lambda: reports(database))
     detector.seen = [(Label.VEHICLE, PARKED), (Label.VEHICLE, (400.0, 180.0, 520.0, 260.0))]
     with working(live, database, detector):
-        wait_until(lambda: len(reports(database)) == 2)  # the second car came while nobody watched
+        assert wait_for(lambda: len(reports(database)) == 2)  # the second car came while nobody watched
         time.sleep(2.0)
         assert len(reports(database)) == 2
 
@@ -277,7 +271,7 @@ def test_the_camera_looks_again_and_says_clear_only_when_the_car_is_gone(
     with working(live, database, detector):
         wait_settled(database, device)
         detector.seen = [(Label.VEHICLE, PARKED)]
-        wait_until(lambda: reports(database))
+        assert wait_for(lambda: reports(database))
         verdict, _, evidence_id = answer(database, add_check(database, device))
         assert verdict == "not_clear" and evidence_id is not None
         detector.seen, luma[0] = [], 2
@@ -355,11 +349,11 @@ def test_a_covered_lens_and_a_lost_stream_become_camera_faults_and_recover(
             return str(read_state(connection, device.id).status)
 
     with working(live, database, ScriptedDetector()):
-        wait_until(lambda: state() == "ok")
+        assert wait_for(lambda: state() == "ok")
         luma[0] = 0
-        wait_until(lambda: state() == "fault")
+        assert wait_for(lambda: state() == "fault")
         luma[0] = 1
-        wait_until(lambda: state() == "ok")
+        assert wait_for(lambda: state() == "ok")
     (report,) = reports(database, "camera_fault")
     assert report[6]["reason"] == "black"  # type: ignore[index]
 
@@ -381,8 +375,8 @@ def test_a_camera_that_cannot_be_opened_disturbs_no_other(
     with working(live, database, detector):
         wait_settled(database, device)
         detector.seen = [(Label.VEHICLE, PARKED)]
-        wait_until(lambda: reports(database))
-        wait_until(lambda: len(reports(database, "camera_fault")) == 3)
+        assert wait_for(lambda: reports(database))
+        assert wait_for(lambda: len(reports(database, "camera_fault")) == 3)
 
 
 def test_a_zone_drawn_anew_is_taken_up_while_running(live: Settings, database: Database, server: RtspServer) -> None:
@@ -398,5 +392,5 @@ def test_a_zone_drawn_anew_is_taken_up_while_running(live: Settings, database: D
             )
         wait_settled(database, device, zone="north")
         detector.seen = [(Label.VEHICLE, PARKED)]
-        wait_until(lambda: reports(database))
+        assert wait_for(lambda: reports(database))
     assert reports(database)[0][1] == "north"

@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, sync_playwright
 from gridwarden.postgres import remove_postgres
 from kernel.settings import Settings
 from tests.conftest import free_port
-from tests.flows.conftest import wait_until
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CHROMIUM_FLAGS = [
@@ -105,7 +105,7 @@ def demo() -> Iterator[Demo]:
         process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=output, stderr=output)
     try:
         ended_or_ready = lambda: b"Ctrl-C" in log.read_bytes() or process.poll() is not None  # noqa: E731
-        wait_until(ended_or_ready, 90, f"the demo starts; log: {log}")
+        wait_until(ended_or_ready, f"the demo starts; log: {log}", 90)
         assert process.poll() is None, log.read_text()
         visitor = json.loads((folder / "demo" / "visitor.json").read_text())
         access = json.loads((folder / "demo" / "access.json").read_text())

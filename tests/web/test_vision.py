@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, StorageState, WebSocketRoute, expect
 
-from tests.flows.conftest import wait_until
+from tests.waiting import wait_until
 from tests.web.conftest import Demo
 from tests.web.visit import PHONE_SIZE, UNTRANSLATED, WALL_SIZE, Visit, prefer, sign_in
 
@@ -134,7 +134,7 @@ def test_a_zone_is_drawn_by_keys_refused_while_it_is_wrong_and_put_live(visit: V
     assert [zone["name"] for zone in after["scene"]["zones"]][-1] == "试验区"
     page.locator("[data-test=undo]").click()
     wait_until(
-        lambda: ask(page, f"/cameras/{camera['id']}/scene")["scene"] == before["scene"], 10, "the zone is taken back"
+        lambda: ask(page, f"/cameras/{camera['id']}/scene")["scene"] == before["scene"], "the zone is taken back", 30
     )
 
 
@@ -143,7 +143,7 @@ def test_a_finding_shows_its_evidence_and_is_judged_with_one_key(visit: Visit, d
     found = ask(page, "/findings?limit=1")["items"]
     if not found:
         demo.act("park_here")
-        wait_until(lambda: bool(ask(page, "/findings?limit=1")["items"]), 60, "a camera finds the parked car")
+        wait_until(lambda: bool(ask(page, "/findings?limit=1")["items"]), "a camera finds the parked car", 60)
         found = ask(page, "/findings?limit=1")["items"]
     report = found[0]["report_id"]
     page.goto(f"{demo.base_url}/devices/findings?which=all")

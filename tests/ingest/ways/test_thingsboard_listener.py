@@ -21,9 +21,9 @@ import pytest
 from devices.credential import revoke_key
 from devices.store import set_device_enabled
 from gridwarden.demo.authority import make_certificate
+from ingest.client import find_login
 from ingest.mapping import Mapping
 from ingest.mapping_store import add_mapping, use_mapping
-from ingest.mqtt import find_login
 from ingest.ways.listening import Ways
 from kernel.clock import Clock
 from kernel.db import Database
