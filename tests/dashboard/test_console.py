@@ -256,23 +256,24 @@ def test_the_platform_answers_a_test_message_and_stores_nothing(
     server: Server, database: Database, engineer: httpx.Client, device_side: mqtt.Client
 ) -> None:
     with database.transaction() as connection:
-        device_id = put_device(connection, "R1", "river_sluice")
+        # Not R1: what other tests sent for that one may wait in the broker for the ingest that starts here.
+        device_id = put_device(connection, "R7", "river_sluice")
     stop = threading.Event()
     ingest = threading.Thread(target=run_ingest, args=(server.settings, stop), daemon=True)
     ingest.start()
     try:
         with watch(server, engineer, f"/devices/{device_id}/console") as console:
-            wait_until_listening(console, device_side, "R1")
+            wait_until_listening(console, device_side, "R7")
             receipt: dict[str, Any] = {}
             sent_ids = set()
             deadline_s = time.monotonic() + 30  # until ingest has subscribed, nobody answers
-            while receipt.get("id") is None and time.monotonic() < deadline_s:
+            while receipt.get("id") not in sent_ids and time.monotonic() < deadline_s:
                 sent_ids.add(engineer.post(f"/api/v1/devices/{device_id}/test").json()["id"])
                 with contextlib.suppress(TimeoutError):
                     while (shown := hear(console, timeout_s=2.0))["direction"] == "in":
                         pass
                     receipt = json.loads(shown["raw"])
-            assert receipt["id"] in sent_ids and receipt["test"] is True and "refused" not in receipt
+            assert receipt.get("id") in sent_ids and receipt["test"] is True and "refused" not in receipt
     finally:
         stop.set()
         ingest.join(15)
