@@ -17,9 +17,9 @@ from tests.vision.test_run import (
     reports,
     server,
     wait_settled,
-    wait_until,
     working,
 )
+from tests.waiting import wait_for
 from vision.clip import Masker
 from vision.model import Label
 
@@ -46,8 +46,8 @@ def test_the_seconds_around_a_finding_are_kept_as_a_clip_that_is_shown_masked(
     with working(settings, database, detector):
         wait_settled(database, device)
         detector.seen = [(Label.VEHICLE, PARKED)]
-        wait_until(lambda: reports(database), 20.0)
-        wait_until(lambda: clip()["state"] != "wanted", 20.0)
+        assert wait_for(lambda: reports(database))
+        assert wait_for(lambda: clip()["state"] != "wanted")
     assert (clip()["state"], clip()["error"]) == ("cut", "")
     assert Masker(settings, database, now, lambda: detector).work()
     assert clip()["state"] == "saved"
