@@ -21,6 +21,9 @@ STOP_WINDOW_S = 20.0
 NEIGHBOUR_GAP = 1.2
 """Between the boxes of neighbours, in sizes of a box."""
 
+FOLLOW_S = 20.0
+"""Who has not followed by then when the one ahead drove off does not wait for it."""
+
 IN_LINE = 0.85
 """Cosine between the way a vehicle came and the direction to its neighbour."""
 
@@ -48,14 +51,14 @@ def is_queueing(
     """Should the slot's time-out wait, because it stands in a queue?
 
     While others of its row stand that stopped when it did: until `hold_s` after its time-out. When the one ahead of it
-    drove off: until `hold_s` after that, in which it should have followed.
+    drove off: until `FOLLOW_S` after that, in which it should have followed.
     """
     if not slot.arrived or hold_s <= 0:
         return False
     ahead = [
         d
         for d in departures
-        if now_s - d.left_s <= hold_s and d.left_s >= slot.first_s and _is_ahead(slot, d.box, d.approach)
+        if now_s - d.left_s <= min(hold_s, FOLLOW_S) and d.left_s >= slot.first_s and _is_ahead(slot, d.box, d.approach)
     ]
     if ahead:
         return True

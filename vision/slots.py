@@ -37,6 +37,7 @@ RESTED_S = 0.8
 
 LEAVING_S = 1.0
 HIDDEN_SHARE = 0.3
+MOSTLY_HIDDEN_SHARE = 0.6
 IN_FRONT = 0.15
 """Of its height: what ends higher than this above the slot's lower edge stands behind it."""
 
@@ -95,6 +96,8 @@ class Slot:
     """Instant of coming to rest."""
     last_s: float
     """Instant it was last seen or believed there."""
+    own_s: float = 0.0
+    """Instant at which it was last known to be this vehicle: by its track, or by a look that is the same."""
     phase: Phase = Phase.STOPPED
     seen_s: float = 0.0
     held_s: float = 0.0
@@ -105,6 +108,8 @@ class Slot:
     """Of the present stretch of being hidden."""
     empty_s: float = 0.0
     unlike_s: float = 0.0
+    off: bool = False
+    """Its own track was seen driving elsewhere since it was last known to be here."""
     arrived: bool = False
     """It was seen to drive here."""
     approach: tuple[float, float] | None = None
@@ -157,22 +162,26 @@ class SlotUpdate:
     ended: tuple[Slot, ...]
     begun: tuple[Track, ...]
     """Vehicles that stand where no slot is."""
+    replaced: frozenset[int] = frozenset()
+    """Tracks of those that stand where another had stood: known as such only `REPLACED_S` after they came to rest."""
 
 
 def update_slots(slots: Sequence[Slot], sighting: Sighting) -> SlotUpdate:
     """One look."""
+    ended: list[Slot] = []
     if sighting.elapsed_s > MAX_STEP_S:
-        slots = _bridge_gap(slots, sighting)
+        slots, ended = _bridge_gap(slots, sighting)
     seen = [track for track in sighting.vehicles if track.missed_s == 0.0]
     pairs = pair_boxes([slot.box for slot in slots], seen, may_grow=False)
     kept: list[Slot] = []
-    ended: list[Slot] = []
     begun: list[Track] = []
+    replaced: set[int] = set()
     for index, slot in enumerate(slots):
         track = pairs.get(index)
         if track is not None and _is_replaced(slot, track, sighting):
             ended.append(slot)
             begun.append(track)
+            replaced.add(track.id)
             continue
         if track is not None and _supports(slot, track, sighting.now_s):
             kept.append(_see(slot, track, sighting))
@@ -187,7 +196,9 @@ def update_slots(slots: Sequence[Slot], sighting: Sighting) -> SlotUpdate:
         free = track.id not in paired and not is_moving(track, sighting.now_s)
         if free and not _repeats(track, kept, begun, sighting.now_s):
             begun.append(track)
-    return SlotUpdate(kept=tuple(_drop_doubles(kept)), ended=tuple(ended), begun=tuple(begun))
+    return SlotUpdate(
+        kept=tuple(_drop_doubles(kept)), ended=tuple(ended), begun=tuple(begun), replaced=frozenset(replaced)
+    )
 
 
 def begin_slot(track: Track, now_s: float, approach: tuple[float, float] | None, back_s: float) -> Slot:
@@ -201,6 +212,7 @@ def begin_slot(track: Track, now_s: float, approach: tuple[float, float] | None,
         track_id=track.id,
         first_s=since_s,
         last_s=now_s,
+        own_s=now_s,
         seen_s=now_s - since_s,
         watched_s=now_s - since_s,
         arrived=approach is not None or track.born_at.timestamp() + 0.5 < since_s,
@@ -235,26 +247,35 @@ def is_back(gone: Slot, slot: Slot, view: View | None) -> bool:
     return patch is not None and likeness(gone.patch, patch) >= SAME
 
 
-def _bridge_gap(slots: Sequence[Slot], sighting: Sighting) -> list[Slot]:
-    """After a time without looks nothing is known of it; after a long one only a look tells who stands there."""
-    result = []
+def _bridge_gap(slots: Sequence[Slot], sighting: Sighting) -> tuple[list[Slot], list[Slot]]:
+    """After a time without looks nothing is known of it; after a long one only a look tells who stands there.
+
+    Those that go on, and reported ones that are over.
+    """
+    result: list[Slot] = []
+    ended: list[Slot] = []
     for slot in slots:
         same = _looks_same(slot, sighting.view)
         if sighting.elapsed_s > LONG_GAP_S and not (slot.present or slot.raised_s is not None or same):
             continue
-        if slot.raised_s is None and not slot.present and _looks_other(slot, sighting):
+        doubted = slot.empty_s > 0 or slot.off
+        if slot.raised_s is not None:
+            if doubted and _looks_other(slot, sighting, MOSTLY_HIDDEN_SHARE):
+                ended.append(slot)
+                continue
+        elif not slot.present and ((doubted and not same) or _looks_other(slot, sighting)):
             continue
-        result.append(replace(slot, last_s=slot.last_s + sighting.elapsed_s))
-    return result
+        result.append(replace(slot, last_s=slot.last_s + sighting.elapsed_s, own_s=_known_s(slot) + sighting.elapsed_s))
+    return result, ended
 
 
-def _looks_other(slot: Slot, sighting: Sighting) -> bool:
+def _looks_other(slot: Slot, sighting: Sighting, hidden_share: float = HIDDEN_SHARE) -> bool:
     """The place is seen, and with another vehicle in it or none."""
     value = _likeness_now(slot, sighting.view)
     if value is None or value >= OTHER:
         return False
     in_front = [track for track in sighting.tracks if overlap(track.box, slot.box) < SAME_PLACE]
-    return not is_covered(slot, in_front)
+    return not is_covered(slot, in_front, hidden_share)
 
 
 def _looks_same(slot: Slot, view: View | None) -> bool:
@@ -269,27 +290,41 @@ def _likeness_now(slot: Slot, view: View | None) -> float | None:
     return None if patch is None else likeness(slot.patch, patch)
 
 
+def _known_s(slot: Slot) -> float:
+    """`own_s`, or what comes near to it where an older version kept none."""
+    return slot.own_s or slot.last_s - slot.unlike_s
+
+
 def _is_newcomer(slot: Slot, track: Track) -> bool:
     """It was seen moving before it came to rest here, after the slot's own was last seen."""
     if track.id == slot.track_id or track.still_since_at is None:
         return False
     arrived_s = track.still_since_at.timestamp()
-    return track.born_at.timestamp() + 1.0 < arrived_s and arrived_s >= slot.last_s - slot.unlike_s
+    return track.born_at.timestamp() + 1.0 < arrived_s and arrived_s >= _known_s(slot)
 
 
 def _had_time_to_change(slot: Slot, track: Track) -> bool:
-    return track.still_since_at is not None and track.still_since_at.timestamp() - slot.last_s >= CHANGEOVER_S
+    return track.still_since_at is not None and track.still_since_at.timestamp() - _known_s(slot) >= CHANGEOVER_S
 
 
 def _is_replaced(slot: Slot, track: Track, sighting: Sighting) -> bool:
-    """Another vehicle stands in the place. Of a reported one only a lasting other look is believed: a car that passes in
-    front can swap tracks with the one that stands, and doubt would cost a second report."""
-    if not _is_newcomer(slot, track):
-        return False
+    """Another vehicle stands in the place. Of a reported one only a lasting other look is believed, or that the place was
+    seen empty: a car that passes in front can swap tracks with the one that stands, and doubt would cost a second report.
+    """
     value = _likeness_now(slot, sighting.view)
+    if not _is_newcomer(slot, track):
+        long_s = RESTED_S if slot.raised_s is None else REPLACED_S
+        return slot.unlike_s >= long_s and value is not None and value < OTHER
     if slot.raised_s is None:
         return value is None or (value < SAME and _had_time_to_change(slot, track))
-    return value is not None and value < UNLIKE and slot.unlike_s >= REPLACED_S
+    if value is None or value >= SAME:
+        return False
+    return slot.empty_s >= CHANGEOVER_S or (slot.unlike_s >= REPLACED_S and value < _unlike(slot, track))
+
+
+def _unlike(slot: Slot, track: Track) -> float:
+    """Below which likeness a newcomer is not the slot's own. One that had no time to leave is hardly another."""
+    return SAME if _had_time_to_change(slot, track) else UNLIKE
 
 
 def _supports(slot: Slot, track: Track, now_s: float) -> bool:
@@ -310,18 +345,24 @@ def _see(slot: Slot, track: Track, sighting: Sighting) -> Slot:
     unlike_s = 0.0
     if slot.raised_s is not None and _is_newcomer(slot, track):
         value = _likeness_now(slot, sighting.view)
-        unlike_s = slot.unlike_s + step_s if value is not None and value < UNLIKE else 0.0
+        unlike_s = slot.unlike_s + step_s if value is not None and value < _unlike(slot, track) else 0.0
+    elif track.id != slot.track_id and _looks_other(slot, sighting, CLEAR_SHARE):
+        # it came while the place was hidden, or while nobody looked
+        away = slot.raised_s is not None or slot.unlike_s > 0 or sighting.now_s - _known_s(slot) >= CHANGEOVER_S
+        unlike_s = slot.unlike_s + step_s if away else 0.0
     new = replace(
         slot,
         box=box,
         score=max(track.score, slot.score),
         track_id=track.id if unlike_s == 0.0 else slot.track_id,
         last_s=sighting.now_s,
+        own_s=sighting.now_s if unlike_s == 0.0 else _known_s(slot),
         seen_s=slot.seen_s + step_s,
         watched_s=slot.watched_s + step_s,
         hiding_s=0.0,
         empty_s=0.0,
         unlike_s=unlike_s,
+        off=slot.off and unlike_s > 0.0,
     )
     return new if unlike_s > 0.0 else _learn(new, sighting)
 
@@ -333,6 +374,8 @@ def _learn(slot: Slot, sighting: Sighting) -> Slot:
         return slot
     if is_covered(slot, [track for track in sighting.tracks if track.still_since_at is None], CLEAR_SHARE):
         return slot
+    if is_covered(slot, sighting.tracks):  # what waits in front would be taken for it when it has left
+        return slot
     return replace(slot, patch=view.patch(slot.box), patch_s=now_s)
 
 
@@ -340,17 +383,25 @@ def _miss(slot: Slot, seen: Sequence[Track], sighting: Sighting) -> Slot | None:
     """The slot after a look without a detection there; None when its vehicle is seen to have left."""
     step_s, now_s, view = sighting.step_s, sighting.now_s, sighting.view
     value = _likeness_now(slot, view)
-    if value is not None and value >= ALIKE and _is_telling(slot, view):
+    if _is_elsewhere(slot, seen):
+        slot = replace(slot, off=True)
+    # once it was seen empty, or its vehicle seen driving off, a place is not its own again for being somewhat like it
+    enough = SAME if slot.off or slot.empty_s >= CHANGEOVER_S else ALIKE
+    if value is not None and value >= enough and _is_telling(slot, view):
         held = replace(
             slot,
             last_s=now_s,
+            own_s=now_s if value >= SAME else _known_s(slot),
+            off=slot.off and value < SAME,
             held_s=slot.held_s + step_s,
             watched_s=slot.watched_s + step_s,
             hiding_s=0.0,
             empty_s=0.0,
         )
-        fresh = now_s - slot.patch_s >= LEARN_EVERY_S and view is not None
-        return replace(held, patch=view.patch(slot.box), patch_s=now_s) if fresh and view is not None else held
+        sure = value >= SAME and not is_covered(slot, sighting.tracks)
+        if view is None or not sure or now_s - slot.patch_s < LEARN_EVERY_S:
+            return held
+        return replace(held, patch=view.patch(slot.box), patch_s=now_s)
     if _has_left(slot, seen, sighting):
         return None
     if is_covered(slot, sighting.tracks) or _is_dazzled(slot, value, view):
@@ -392,6 +443,10 @@ def _has_left(slot: Slot, seen: Sequence[Track], sighting: Sighting) -> bool:
     young = slot.seen_s < ESTABLISHED_S
     if not young and (sighting.now_s - slot.last_s < LEAVING_S or is_covered(slot, sighting.tracks)):
         return False
+    return _is_elsewhere(slot, seen)
+
+
+def _is_elsewhere(slot: Slot, seen: Sequence[Track]) -> bool:
     return any(
         track.id == slot.track_id and overlap(track.box, slot.box) < 0.3 and covered(track.box, slot.box) < 0.6
         for track in seen

@@ -23,6 +23,9 @@ PART_SIZE = 0.25
 HIDDEN_SHARE = 0.3
 """A spot is hidden while other things' boxes cover this share of it."""
 
+IN_FRONT = 0.15
+"""Of a spot's height: what ends higher than this above its lower edge stands behind it."""
+
 HIDDEN_S = 60.0
 """How long a hidden spot is believed to be unchanged."""
 
@@ -237,12 +240,16 @@ def _is_over(spot: Spot, others: Sequence[Track], now_s: float, patience: Patien
 
 
 def is_hidden(spot: Spot, tracks: Sequence[Track]) -> bool:
-    """True while something else covers the place."""
+    """True while something else covers the place, and its lower edge says that it is in front."""
     return _hidden_share(spot, tracks) >= HIDDEN_SHARE
 
 
 def _hidden_share(spot: Spot, others: Sequence[Track]) -> float:
-    return max((covered(spot.box, track.box) for track in others if track.id != spot.track_id), default=0.0)
+    reach = spot.box[3] - IN_FRONT * (spot.box[3] - spot.box[1])
+    return max(
+        (covered(spot.box, track.box) for track in others if track.id != spot.track_id and track.box[3] >= reach),
+        default=0.0,
+    )
 
 
 def _repeats(track: Track, kept: Sequence[Spot]) -> bool:

@@ -24,9 +24,9 @@ def slot(box: Box = (0.40, 0.40, 0.54, 0.52), approach: Point | None = LEFT) -> 
     )
 
 
-def queues(approach: Point | None) -> bool:
+def queues(approach: Point | None, now_s: float = 130.0) -> bool:
     gone = Departure(box=AHEAD, first_s=98.0, left_s=125.0, approach=approach)
-    return is_queueing(slot(), [slot()], [gone], now_s=130.0, dwell_s=20.0, hold_s=60.0)
+    return is_queueing(slot(), [slot()], [gone], now_s=now_s, dwell_s=20.0, hold_s=60.0)
 
 
 def test_the_one_ahead_that_came_the_same_way_and_drove_off_is_followed() -> None:
@@ -36,3 +36,7 @@ def test_the_one_ahead_that_came_the_same_way_and_drove_off_is_followed() -> Non
 def test_the_other_lanes_traffic_is_nobodys_queue() -> None:
     assert not queues(RIGHT)
     assert not queues(None)
+
+
+def test_who_has_not_followed_for_long_stands_for_itself() -> None:
+    assert queues(LEFT, now_s=144.0) and not queues(LEFT, now_s=146.0)

@@ -1,7 +1,8 @@
 """人员聚集 crowding: as many people in a zone as its limit, or as close together, for `hold_s`, with hysteresis.
 
-The count is the median over some seconds, and a person lost for a moment still counts, so single misses neither delay nor
-end anything. With a ground plane the zone also has a density, and its crowd a speed in metres and a bearing.
+Every track counts as much as it is likely to be somebody (a weak box between two people hardly does), and the count is the
+mean over some seconds, so neither single misses nor single ghosts delay, begin or end anything. With a ground plane the
+zone also has a density, and its crowd a speed in metres and a bearing.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Annotated, Any
 
 import shapely
 from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 from shapely import MultiPoint, Polygon
 
 from vision.ground import Ground, Metres
@@ -30,13 +32,28 @@ BRIDGE_S = 0.6
 GAP_S = 10.0
 """After a longer time without looks the counting begins anew."""
 
+DATE_BACK_S = 3.0
+COMING_SHARE = 0.75
 MOST = 0.7
+"""A crowd's beginning lies at most this much further back than the seconds that are counted together, where most looks
+saw this share of the limit: people who arrive together hide each other, and the last ones are counted late."""
 
 SAME_PERSON = 0.3
 HANDOVER_S = 1.0
 """A person lost under one number and found under another at the same place, about then, is one."""
 
-GHOST_SCORE, SURER, GHOST_SHARE = 0.4, 0.2, 0.8
+COVER_FROM = 0.2
+"""Neighbours' boxes touch; what surer ones cover beyond this share of a box speaks against it."""
+
+LIKELY_ALONE, LIKELY_SCORE, LIKELY_COVERED, LIKELY_BOTH = 0.17, 4.76, -3.21, 1.72
+"""Log odds that a track is one more person: by its score, by how much of it surer ones cover, by both. Fitted on rendered
+tuning streets with the bundled detector, docs/vision.md."""
+
+LIKELY_LOST_STANDING, LIKELY_LOST_WALKING = -2.0, -4.2
+"""Who stood and is not seen is mostly hidden; who walked has mostly gone on under another number."""
+
+HIDDEN_FROM, HIDDEN_FULL, HIDDEN_WEIGHT = 5.5, 7.5, 0.3
+"""From about six people on some stand behind others, and what is rather nobody is now and then one of them."""
 
 NEAR_M = 1.5
 """Radius of the circle around a person in which the closest crowd is counted."""
@@ -85,7 +102,9 @@ class CrowdingParameters(Parameters):
     @model_validator(mode="after")
     def _check_hysteresis(self) -> CrowdingParameters:
         if self.clear_below is not None and self.clear_below > self.limit:
-            raise ValueError(f"clear_below must not be above limit ({self.limit})")
+            raise PydanticCustomError(
+                "clear_above_limit", "clear_below must not be above limit ({limit})", {"limit": self.limit}
+            )
         return self
 
     @property
@@ -100,6 +119,9 @@ class Count:
 
     at_s: float
     people: int
+    """Whoever may be there. The interlock of a gate that people may stand under asks for it: better one too many."""
+    expected: float = 0.0
+    """As many as the tracks are likely to be."""
     near_per_m2: float | None = None
     hidden: int = 0
     bodies: float | None = None
@@ -146,6 +168,11 @@ class CrowdingState:
     counts: tuple[Count, ...] = ()
     steps: tuple[Step, ...] = ()
     over_since_s: float | None = None
+    began_s: float | None = None
+    """When that crowd began to gather; its time is counted from `over_since_s`, when it was surely there."""
+    held_looks: int = 0
+    held_people: float = 0.0
+    """Looks since then, and what they saw on the average of the last `hold_s` or so: a crowd is one not in its peaks."""
     dip_since_s: float | None = None
     """Since when the count is under the limit while it was held before."""
     few_since_s: float | None = None
@@ -159,7 +186,7 @@ class CrowdingState:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measure:
-    """The zone by its median."""
+    """The zone by the last seconds' looks."""
 
     people: float
     per_m2: float | None
@@ -167,10 +194,15 @@ class Measure:
     at_least: bool
     flow: Flow | None
 
+    @property
+    def whole(self) -> int:
+        """The nearest whole number of people: the one that is held against the limit."""
+        return math.floor(self.people + 0.5)
+
     def as_json(self) -> dict[str, Any]:
         """For a finding's detail and the live picture."""
         return {
-            "people": round(self.people),
+            "people": self.whole,
             "at_least": self.at_least,
             "density_per_m2": None if self.per_m2 is None else round(self.per_m2, 2),
             "near_per_m2": None if self.near_per_m2 is None else round(self.near_per_m2, 2),
@@ -186,12 +218,16 @@ def step(
     if state.looked_s is not None and now_s - state.looked_s > GAP_S:
         state = replace(state, counts=(), steps=(), dip_since_s=None, few_since_s=None, grown_since_s=None)
         if state.raised_s is None:
-            state = replace(state, over_since_s=None)
+            state = replace(state, over_since_s=None, began_s=None, held_looks=0, held_people=0.0)
     elapsed_s = 0.0 if state.looked_s is None else now_s - state.looked_s
     # one missed look is always bridged, however far apart the looks are
-    people = people_in(sight.tracks, zone, bridge_s=max(BRIDGE_S, min(1.1 * elapsed_s, MAX_STEP_S)), now=sight.at)
-    oldest_s = now_s - zone.parameters.smooth_s
-    counts = (*(one for one in state.counts if one.at_s >= oldest_s), _count(people, sight, zone))
+    bridge_s = max(BRIDGE_S, min(1.1 * elapsed_s, MAX_STEP_S))
+    there = _find_people(sight.tracks, zone, bridge_s=bridge_s, now=sight.at)
+    odds = [_odds(one, sight.tracks) for one in there]
+    people = [one for one, known in zip(there, odds, strict=True) if known >= 0.0]
+    oldest_s = now_s - zone.parameters.smooth_s - DATE_BACK_S
+    count = _count(people, _expect(there, odds), sight, zone)
+    counts = (*(one for one in state.counts if one.at_s >= oldest_s), count)
     state = replace(state, looked_s=now_s, counts=counts, steps=_walk(state.steps, people, zone, now_s))
     measure = measure_zone(state, zone)
     if state.raised_s is None:
@@ -208,24 +244,56 @@ def people_in(
 ) -> list[Track]:
     """People whose feet are in the zone, including those lost for a moment; with `now`, not those found again under
     another number."""
+    there = _find_people(tracks, zone, bridge_s=bridge_s, now=now)
+    return [one for one in there if _odds(one, tracks) >= 0.0]
+
+
+def _find_people(
+    tracks: Sequence[Track], zone: Zone[CrowdingParameters], *, bridge_s: float, now: datetime | None
+) -> list[Track]:
+    """As `people_in`, with those that are rather nobody."""
     there = [
         track
         for track in tracks
         if track.label is Label.PERSON and track.missed_s <= bridge_s and zone.contains(track.ground)
     ]
-    there = [one for one in there if not _is_ghost(one, there)]
     if now is None:
         return there
     return [one for one in there if one.missed_s == 0.0 or not any(_took_over(new, one, now) for new in there)]
 
 
-def _is_ghost(one: Track, people: Sequence[Track]) -> bool:
-    """A weak box made of parts of its neighbours: the detector saw the left half of one and the right half of another."""
-    if one.score >= GHOST_SCORE:
-        return False
-    surer = [shapely.box(*other.box) for other in people if other.score >= one.score + SURER and other.missed_s == 0.0]
-    own = shapely.box(*one.box)
-    return bool(surer) and own.intersection(shapely.union_all(surer)).area >= GHOST_SHARE * own.area
+def _expect(there: Sequence[Track], odds: Sequence[float]) -> float:
+    """How many people these are, each counted as much as it is likely to be one more."""
+    likely: list[float] = []
+    for one, known in zip(there, odds, strict=True):
+        lost = LIKELY_LOST_WALKING if one.still_since_at is None else LIKELY_LOST_STANDING
+        likely.append(1.0 / (1.0 + math.exp(-known - (lost if one.missed_s > 0.0 else 0.0))))
+    total = sum(likely)
+    pressed = min(1.0, max(0.0, (total - HIDDEN_FROM) / (HIDDEN_FULL - HIDDEN_FROM)))
+    return total + HIDDEN_WEIGHT * pressed * sum(one < 0.5 for one in likely)
+
+
+def _odds(one: Track, tracks: Sequence[Track]) -> float:
+    """Log odds that a track is somebody, and not a weak box made of parts of its neighbours: the detector sees the left
+    half of one and the right half of another.
+
+    The surer of `tracks` speak against those that they cover; what is not seen now comes after all that is.
+    """
+    rank = (one.missed_s == 0.0, one.score)
+    surer = [
+        other.box
+        for other in tracks
+        if other.label is Label.PERSON and other.missed_s <= BRIDGE_S and (other.missed_s == 0.0, other.score) > rank
+    ]
+    shares = [(share, box) for box in surer if (share := covered(one.box, box)) > 0.0]
+    shared = max((share for share, _ in shares), default=0.0)
+    if len(shares) > 1:
+        own = shapely.box(*one.box)
+        shared = own.intersection(shapely.union_all([shapely.box(*box) for _, box in shares])).area / max(
+            own.area, 1e-12
+        )
+    hidden = max(0.0, (shared - COVER_FROM) / (1.0 - COVER_FROM))
+    return LIKELY_ALONE + LIKELY_SCORE * one.score + LIKELY_COVERED * hidden + LIKELY_BOTH * hidden * one.score
 
 
 def _took_over(new: Track, lost: Track, now: datetime) -> bool:
@@ -236,18 +304,20 @@ def _took_over(new: Track, lost: Track, now: datetime) -> bool:
 def measure_zone(state: CrowdingState, zone: Zone[CrowdingParameters]) -> Measure:
     """What the last seconds' looks say together."""
     parameters = zone.parameters
-    people = statistics.median([one.people for one in state.counts]) if state.counts else 0.0
-    near = [one.near_per_m2 for one in state.counts if one.near_per_m2 is not None]
+    counts = _last(state.counts, parameters.smooth_s)
+    people = statistics.fmean([one.expected for one in counts]) if counts else 0.0
+    told = statistics.median([one.people for one in counts]) if counts else 0.0
+    near = [one.near_per_m2 for one in counts if one.near_per_m2 is not None]
     near_per_m2 = statistics.median(near) if near else None
     area_m2 = zone.ground.area_m2(zone.polygon) if zone.ground is not None else None
     per_m2 = people / area_m2 if area_m2 else None
     if near_per_m2 is not None:
-        bodies = [one.bodies for one in state.counts if one.bodies is not None]
-        crowded = bool(bodies) and people > 0 and statistics.median(bodies) >= MORE_BODIES * people
+        bodies = [one.bodies for one in counts if one.bodies is not None]
+        crowded = bool(bodies) and told > 0 and statistics.median(bodies) >= MORE_BODIES * told
         at_least = crowded or near_per_m2 > parameters.reliable_per_m2
     else:
-        hidden = statistics.median([one.hidden for one in state.counts]) if state.counts else 0.0
-        at_least = people > 0 and hidden / people >= PRESSED_SHARE
+        hidden = statistics.median([one.hidden for one in counts]) if counts else 0.0
+        at_least = told > 0 and hidden / told >= PRESSED_SHARE
     return Measure(
         people=people,
         per_m2=per_m2,
@@ -257,7 +327,12 @@ def measure_zone(state: CrowdingState, zone: Zone[CrowdingParameters]) -> Measur
     )
 
 
-def _count(people: Sequence[Track], sight: Sight, zone: Zone[CrowdingParameters]) -> Count:
+def _last(counts: Sequence[Count], seconds: float) -> Sequence[Count]:
+    """Those of the last seconds."""
+    return [one for one in counts if one.at_s >= counts[-1].at_s - seconds]
+
+
+def _count(people: Sequence[Track], expected: float, sight: Sight, zone: Zone[CrowdingParameters]) -> Count:
     near_per_m2 = None
     if zone.ground is not None:
         near_per_m2 = _closest([place for one in people if (place := zone.ground.locate(one.ground)) is not None])
@@ -268,6 +343,7 @@ def _count(people: Sequence[Track], sight: Sight, zone: Zone[CrowdingParameters]
     return Count(
         at_s=sight.at.timestamp(),
         people=len(people),
+        expected=round(expected, 3),
         near_per_m2=near_per_m2,
         hidden=hidden,
         bodies=_count_bodies(sight, zone),
@@ -350,18 +426,30 @@ def _flow(steps: Sequence[Step], in_metres: bool) -> Flow | None:
 def _is_over(measure: Measure, parameters: CrowdingParameters, *, share: float = 1.0) -> bool:
     """As many as the limit, or as close; with `share` 0.7, as many or as close as keeps it going."""
     many = parameters.limit if share == 1.0 else parameters.few
-    close = parameters.limit_per_m2
-    return measure.people >= many or (
-        close is not None and measure.near_per_m2 is not None and measure.near_per_m2 >= share * close
-    )
+    return _reaches(measure.people, many) or _is_close(measure, parameters, share)
 
 
-def _find_start(counts: Sequence[Count], parameters: CrowdingParameters) -> float:
-    """When it began: the first look of the window from which on most looks see a crowd."""
+def _is_close(measure: Measure, parameters: CrowdingParameters, share: float = 1.0) -> bool:
     close = parameters.limit_per_m2
-    over = [
-        one.people >= parameters.limit or (close is not None and (one.near_per_m2 or 0.0) >= close) for one in counts
-    ]
+    return close is not None and measure.near_per_m2 is not None and measure.near_per_m2 >= share * close
+
+
+def _reaches(people: float, many: float) -> bool:
+    """Whether the nearest whole number of people is so many."""
+    return math.floor(people + 0.5) >= many
+
+
+def _date(counts: Sequence[Count], parameters: CrowdingParameters) -> tuple[float, float]:
+    """Since when the crowd is surely there, and when it began: not when nearly as many had stood there for longer."""
+    sure_s = _find_start(_last(counts, parameters.smooth_s), parameters, parameters.limit - 0.5)
+    began_s = _find_start(counts, parameters, COMING_SHARE * parameters.limit)
+    return sure_s, min(began_s, sure_s) if began_s > counts[0].at_s else sure_s
+
+
+def _find_start(counts: Sequence[Count], parameters: CrowdingParameters, many: float) -> float:
+    """The first look from which on most looks see as many as `many`, or as close as the limit."""
+    close = parameters.limit_per_m2
+    over = [one.expected >= many or (close is not None and (one.near_per_m2 or 0.0) >= close) for one in counts]
     for index, one in enumerate(counts):
         if over[index] and sum(over[index:]) >= MOST * (len(counts) - index):
             return one.at_s
@@ -372,19 +460,40 @@ def _watch(
     state: CrowdingState, people: Sequence[Track], measure: Measure, zone: Zone[CrowdingParameters], now_s: float
 ) -> tuple[CrowdingState, tuple[Finding, ...]]:
     parameters = zone.parameters
+    if state.over_since_s is not None:
+        state = _hold(state, parameters)
     if not _is_over(measure, parameters):
         dip_since_s = now_s if state.dip_since_s is None else state.dip_since_s
         # a crowd at the limit wavers: a short dip does not begin its time anew, a real one does
         too_long = now_s - dip_since_s > max(MAX_STEP_S, parameters.hold_s / 4)
         if not _is_over(measure, parameters, share=0.7) or too_long:
-            return replace(state, over_since_s=None, dip_since_s=None), ()
+            return replace(state, over_since_s=None, began_s=None, held_looks=0, held_people=0.0, dip_since_s=None), ()
         return replace(state, dip_since_s=dip_since_s), ()
-    over_since_s = _find_start(state.counts, parameters) if state.over_since_s is None else state.over_since_s
-    state = replace(state, over_since_s=over_since_s, dip_since_s=None)
-    if now_s - over_since_s < parameters.hold_s:
+    state = replace(state, dip_since_s=None)
+    if state.over_since_s is None:
+        over_since_s, began_s = _date(state.counts, parameters)
+        state = replace(state, over_since_s=over_since_s, began_s=began_s)
+    over_since_s = state.over_since_s if state.over_since_s is not None else now_s
+    if now_s - over_since_s < parameters.hold_s or not _has_held(state, measure, parameters):
         return state, ()
     state = replace(state, raised_s=now_s, few_since_s=None)
     return _tell_now(state, people, measure, zone, update=False)
+
+
+def _has_held(state: CrowdingState, measure: Measure, parameters: CrowdingParameters) -> bool:
+    """A count that wavers about the limit must reach it on the average; people who stand close enough are a crowd anyway."""
+    mean = state.held_people if state.held_looks else measure.people
+    return _reaches(mean, parameters.limit) or _is_close(measure, parameters)
+
+
+def _hold(state: CrowdingState, parameters: CrowdingParameters) -> CrowdingState:
+    """The plain average at first, and from `hold_s` on one that forgets what is longer ago."""
+    newest = state.counts[-1]
+    step_s = newest.at_s - state.counts[-2].at_s if len(state.counts) > 1 else 0.0
+    forgotten = 1.0 - math.exp(-step_s / max(parameters.hold_s, parameters.smooth_s, 1.0))
+    weight = max(1.0 / (state.held_looks + 1), forgotten)
+    mean = state.held_people + weight * (newest.expected - state.held_people)
+    return replace(state, held_looks=state.held_looks + 1, held_people=round(mean, 4))
 
 
 def _follow(
@@ -423,13 +532,13 @@ def status(state: CrowdingState, zone: Zone[CrowdingParameters]) -> ZoneStatus:
         stands = ZoneState.RAISED
     elif state.over_since_s is not None:
         stands = ZoneState.WATCHING
-    return ZoneStatus(state=stands, value=round(measure.people), detail=measure.as_json())
+    return ZoneStatus(state=stands, value=measure.whole, detail=measure.as_json())
 
 
 def _severity(measure: Measure, parameters: CrowdingParameters) -> int | None:
     close = parameters.limit_per_m2
     dense = close is not None and measure.near_per_m2 is not None and measure.near_per_m2 >= SEVERE * close
-    return 1 if dense or measure.people >= SEVERE * parameters.limit else None
+    return 1 if dense or _reaches(measure.people, SEVERE * parameters.limit) else None
 
 
 def _surround(people: Sequence[Track], zone: Zone[CrowdingParameters]) -> tuple[Box, float]:
@@ -456,7 +565,7 @@ def _tell_now(
         box=box,
         score=score,
         grown_since_s=None,
-        told_people=max(state.told_people, round(measure.people)),
+        told_people=max(state.told_people, measure.whole),
         told_severity=state.told_severity if state.told_severity is not None else _severity(measure, zone.parameters),
     )
     return state, (replace(_tell(state, zone, measure, None), update=update),)
@@ -471,7 +580,7 @@ def _tell(
         category=Category.CROWDING,
         zone=zone.name,
         key=f"{int(over_since_s * 1000):x}",
-        started_at=datetime.fromtimestamp(over_since_s, UTC),
+        started_at=datetime.fromtimestamp(over_since_s if state.began_s is None else state.began_s, UTC),
         raised_at=datetime.fromtimestamp(raised_s, UTC),
         cleared_at=cleared_at,
         box=state.box,

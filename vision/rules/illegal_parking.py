@@ -25,6 +25,7 @@ from vision.slots import (
     BACK_S,
     BARE_SHARE,
     ESTABLISHED_S,
+    REPLACED_S,
     SAME_PLACE,
     Patience,
     Phase,
@@ -129,7 +130,10 @@ def step(state: ParkingState, sight: Sight, zone: Zone[ParkingParameters]) -> tu
     update = update_slots(state.slots, sighting)
     findings = [_tell(slot, zone, sight.at) for slot in update.ended if slot.raised_s is not None]
     gone, departures = _remember(state, update.ended, now_s, parameters)
-    begun = [begin_slot(track, now_s, _approach(track, trails), MAX_STEP_S) for track in update.begun]
+    begun = [
+        begin_slot(track, now_s, _approach(track, trails), MAX_STEP_S + REPLACED_S * (track.id in update.replaced))
+        for track in update.begun
+    ]
     slots: list[Slot] = []
     for slot in (*update.kept, *begun):
         was_raised = slot.raised_s is not None
@@ -210,6 +214,7 @@ def _is_due(slot: Slot, dwell_s: float, now_s: float) -> bool:
         and slot.raised_s is None
         and not slot.present
         and slot.last_s == now_s
+        and slot.unlike_s == 0.0
         and now_s - _since_s(slot) >= dwell_s
         and is_trusted(slot)
     )

@@ -50,6 +50,28 @@ FURNITURE_S = 30.0
 FLEETING_S = 10.0
 """Before it was seen for so long, a bin may be a bag or a person's trolley, and is soon forgotten."""
 
+WATCHED_SHARE = 0.9
+"""Of the time a bin must overflow; while it is hidden it may be emptied and filled again."""
+
+UNSEEN_S = 6.0
+"""Or a quarter of that time, if that is longer: unseen for so long in one piece, it begins anew."""
+
+SURE_MARGIN, BACKED_MARGIN = 0.2, 0.35
+"""Above `min_score`: some looks must be surer before a bin is reported, and surer still with something behind it: what
+stands there seems to be in it."""
+
+MAX_SURE_S = 5.0
+TOP_SHARE = 0.4
+BACKED_SHARE = 0.15
+"""So much of a bin's upper part (its `TOP_SHARE`) covered by another's box: something stands behind it."""
+
+SHELTERING_S = 2.0
+SHELTER_S = 60.0
+"""Somebody who stood at a bin and is not seen any more is believed to stand behind it for no longer than this."""
+
+SHELTER_WIDTHS = 2.0
+EMERGING_S = 3.0
+
 SWALLOWED = 0.85
 
 BIN_PATIENCE = Patience(young_s=2.0, standing_s=600.0, raised_s=600.0)
@@ -110,6 +132,14 @@ class BinVote:
     full_since_s: float | None = None
     raised_s: float | None = None
     growth: Growth = UNTOLD
+    cast_s: float = 0.0
+    """Instant of the last look at it."""
+    looked_s: float = 0.0
+    sure_s: float = 0.0
+    """Time of looks, and of sure ones, since `rising_s`."""
+    sheltered_s: float | None = None
+    emerged_s: float | None = None
+    """When somebody who stood there was not seen any more, and when somebody was seen there again."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -224,7 +254,8 @@ def _step_bins(
         track = by_id.get(spot.track_id) if spot.last_s == moment.now_s else None
         if track is not None:
             spill = sum(_size(box, moment.zone) for box in lying if _belongs_to(box, [spot.box]))
-            vote, found = _cast(vote, spot, _overflows(track, moment.zone), spill, moment)
+            vote = _watch_shelter(vote, spot.box, moment)
+            vote, found = _cast(vote, spot, track, spill, moment)
             findings += found
         furniture = spot.present or (spot.seen_s >= FURNITURE_S and is_trusted(spot, MIN_SEEN_SHARE))
         furniture = furniture or vote.raised_s is not None
@@ -234,16 +265,27 @@ def _step_bins(
     return tuple(kept), tuple(votes), findings
 
 
-def _cast(vote: BinVote, spot: Spot, overflows: bool, spill: float, moment: _Moment) -> tuple[BinVote, list[Finding]]:
+def _cast(vote: BinVote, spot: Spot, track: Track, spill: float, moment: _Moment) -> tuple[BinVote, list[Finding]]:
     """One look's vote on one bin, and what follows from it. `spill`: the size of what lies beside it."""
     zone, now_s = moment.zone, moment.now_s
+    overflows = _overflows(track, zone)
+    unseen_s = now_s - moment.elapsed_s - vote.cast_s  # a time in which nobody looked at all says nothing
+    if vote.raised_s is None and vote.cast_s > 0 and unseen_s > max(UNSEEN_S, zone.parameters.hold_s / 4):
+        vote = replace(vote, share=0.0, excess_s=0.0, rising_s=None, full_since_s=None)
+    vote = replace(vote, cast_s=now_s)
     memory_s = min(zone.parameters.hold_s / 3, LONGEST_MEMORY_S)
     weight = 1 - math.exp(-moment.step_s / memory_s)
     vote = replace(vote, share=vote.share + weight * (float(overflows) - vote.share))
     # no more than passes within a memory: what was full for hours is soon believed to be empty
     excess_s = min(max(0.0, vote.excess_s + (0.5 if overflows else -0.5) * moment.step_s), memory_s)
     rising_s = None if excess_s == 0.0 else now_s if vote.rising_s is None else vote.rising_s
-    vote = replace(vote, excess_s=excess_s, rising_s=rising_s)
+    vote = replace(
+        vote,
+        excess_s=excess_s,
+        rising_s=rising_s,
+        looked_s=0.0 if rising_s is None else vote.looked_s + moment.step_s,
+        sure_s=0.0 if rising_s is None else vote.sure_s + (moment.step_s if _is_sure(track, moment) else 0.0),
+    )
     if vote.share >= FULL_SHARE and vote.full_since_s is None:
         vote = replace(vote, full_since_s=now_s if rising_s is None else rising_s)
     if vote.share <= EMPTY_SHARE:
@@ -251,8 +293,7 @@ def _cast(vote: BinVote, spot: Spot, overflows: bool, spill: float, moment: _Mom
         fell = vote.full_since_s is not None
         vote = replace(vote, full_since_s=None, raised_s=None, growth=UNTOLD)
         return (replace(vote, excess_s=0.0, rising_s=None) if fell else vote), found
-    due = vote.full_since_s is not None and now_s - vote.full_since_s >= zone.parameters.hold_s
-    if due and vote.raised_s is None and overflows:
+    if vote.raised_s is None and overflows and _is_due(vote, zone.parameters.hold_s, now_s):
         vote = replace(vote, raised_s=now_s, growth=_first(spill, zone))
         return vote, [_tell_bin(spot, vote, zone, None)]
     if vote.raised_s is not None:
@@ -260,6 +301,60 @@ def _cast(vote: BinVote, spot: Spot, overflows: bool, spill: float, moment: _Mom
         vote = replace(vote, growth=growth)
         return vote, [replace(_tell_bin(spot, vote, zone, None), update=True)] if again else []
     return vote, []
+
+
+def _is_due(vote: BinVote, hold_s: float, now_s: float) -> bool:
+    """It has overflowed for long enough, in plain sight for most of that, and surely at times."""
+    return (
+        vote.full_since_s is not None
+        and now_s - vote.full_since_s >= hold_s
+        and vote.looked_s >= WATCHED_SHARE * hold_s
+        and vote.sure_s >= min(hold_s / 6, MAX_SURE_S)
+        and not _is_sheltering(vote, now_s)
+    )
+
+
+def _is_sheltering(vote: BinVote, now_s: float) -> bool:
+    """It has seemed to overflow since somebody stepped behind it."""
+    if vote.sheltered_s is None or vote.rising_s is None or vote.rising_s < vote.sheltered_s - SHELTERING_S:
+        return False
+    over_s = vote.sheltered_s + SHELTER_S if vote.emerged_s is None else vote.emerged_s + EMERGING_S
+    return now_s < over_s
+
+
+def _is_sure(track: Track, moment: _Moment) -> bool:
+    left, top, right, bottom = track.box
+    upper = (left, top, right, top + TOP_SHARE * (bottom - top))
+    backed = any(
+        covered(upper, other.box) >= BACKED_SHARE
+        for other in moment.tracks
+        if other.label in (Label.VEHICLE, Label.PERSON)
+    )
+    limit = moment.zone.parameters.min_score + (BACKED_MARGIN if backed else SURE_MARGIN)
+    return track.label is Label.BIN_OVERFLOW and track.score >= limit
+
+
+def _watch_shelter(vote: BinVote, box: Box, moment: _Moment) -> BinVote:
+    """Somebody stepped behind a bin and is hidden by it: head and shoulders above it look like what overflows."""
+    if moment.elapsed_s > MAX_STEP_S:
+        vote = replace(vote, sheltered_s=None, emerged_s=None)  # nobody knows where they went
+    left, top, right, bottom = box
+    wide, high = right - left, bottom - top
+    reach = SHELTER_WIDTHS * wide
+    near = [
+        one
+        for one in moment.tracks
+        if one.label is Label.PERSON
+        and abs(one.box[3] - bottom) <= high / 2
+        and left - reach <= (one.box[0] + one.box[2]) / 2 <= right + reach
+        and overlap(one.box, box) < SAME_THING  # else it is the bin, mistaken
+    ]
+    if any(one.missed_s == 0.0 for one in near):
+        waits = vote.sheltered_s is not None and vote.emerged_s is None
+        return replace(vote, emerged_s=moment.now_s) if waits else vote
+    if any(overlap(one.box, box) > 0.0 for one in near) and (vote.sheltered_s is None or vote.emerged_s is not None):
+        return replace(vote, sheltered_s=moment.now_s, emerged_s=None)
+    return vote
 
 
 def _is_known_place(box: Box, zone: Zone[LitterParameters]) -> bool:

@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from vision.model import Box, Category, Finding, Picture, Point, Presence
 from vision.rule import Parameters, Rule, Zone, ZoneState, ZoneStatus
@@ -79,15 +80,15 @@ class GaugeParameters(Parameters):
     def _check_marks(self) -> GaugeParameters:
         heights = [height_m for _, _, height_m in self.marks]
         if max(heights) - min(heights) < 0.1:
-            raise ValueError("marks must lie at least 0.1 m apart")
+            raise PydanticCustomError("marks_close", "marks must lie at least 0.1 m apart")
         line = _axis(self.marks)
         along = [line.along((x, y)) for x, y, _ in self.marks]
         pairs = sorted(zip(along, heights, strict=True))
         if any(b[0] - a[0] < 0.005 for a, b in pairwise(pairs)):
-            raise ValueError("two marks are at one place of the picture")
+            raise PydanticCustomError("marks_same", "two marks are at one place of the picture")
         steps = [b[1] - a[1] for a, b in pairwise(pairs)]
         if not (all(step > 0 for step in steps) or all(step < 0 for step in steps)):
-            raise ValueError("heights must rise from mark to mark along the staff")
+            raise PydanticCustomError("marks_order", "heights must rise from mark to mark along the staff")
         return self
 
 
@@ -354,6 +355,11 @@ def status(state: GaugeState, zone: Zone[GaugeParameters]) -> ZoneStatus:
     return ZoneStatus(state=stands, value=detail["level_m"], detail=detail)
 
 
+def brief(state: GaugeState) -> GaugeState:
+    """Without the averaged strip, 20 kB that some looks bring back."""
+    return replace(state, mean="", moved="", looks=0)
+
+
 def _tell(state: GaugeState, zone: Zone[GaugeParameters], cleared_at: datetime | None) -> Finding:
     over_s, raised_s = state.over_since_s or 0.0, state.raised_s or 0.0
     xs, ys = [x for x, _ in zone.polygon], [y for _, y in zone.polygon]
@@ -389,5 +395,6 @@ RULE = Rule(
     step=step,
     judge=judge,
     status=status,
+    brief=brief,
     on_ground=False,
 )

@@ -75,6 +75,56 @@ def test_a_weak_box_between_two_people_is_no_third_one() -> None:
     assert len(tell(RULE, three, lambda _: [*pair, beside], seconds=20)[1]) == 1
 
 
+def test_a_group_one_short_of_its_limit_is_no_crowd_for_the_weak_boxes_between_its_people() -> None:
+    row = [(0.3 + 0.03 * i, 0.4, 0.33 + 0.03 * i, 0.6) for i in range(5)]
+    four = [track(Label.PERSON, box, track_id=i, score=0.7) for i, box in enumerate(row[:4])]
+    between = [
+        track(Label.PERSON, (x1 + 0.015, y1 + 0.01, x2 + 0.015, y2), track_id=10 + i, score=0.25)
+        for i, (x1, y1, x2, y2) in enumerate(row[:3])
+    ]
+    assert tell(RULE, ZONE, lambda _: [*four, *between[:2]], seconds=40)[1] == []
+    five = track(Label.PERSON, row[4], track_id=4, score=0.7)
+    (up,) = tell(RULE, ZONE, lambda _: [*four, five, *between[:1]], seconds=40)[1]
+    assert up.detail["people"] == 5
+
+
+def test_a_count_that_reaches_the_limit_only_in_its_peaks_is_no_crowd() -> None:
+    def story(now_s: float) -> Sequence[Track]:
+        return people(6 if now_s % 8 < 3 else 4)
+
+    assert tell(RULE, ZONE, story, seconds=120)[1] == []
+    assert len(raised(tell(RULE, ZONE, lambda now_s: people(6 if now_s % 8 < 6 else 4), seconds=120)[1])) == 1
+
+
+def test_a_crowd_that_comes_after_a_count_that_long_wavered_is_told_in_its_time() -> None:
+    def story(now_s: float) -> Sequence[Track]:
+        return people(6 if now_s >= 80 else 5 if now_s % 2 < 1 else 4)
+
+    (up,) = raised(tell(RULE, ZONE, story, seconds=110, every_s=0.5)[1])
+    assert 0 < (up.raised_at - at(80)).total_seconds() <= 12
+
+
+def test_a_crowd_began_when_its_people_came_and_not_when_they_were_counted() -> None:
+    # one after the other, and those who walk up are seen late and weakly: the fifth is there at 20 s
+    def story(now_s: float) -> Sequence[Track]:
+        come = people(max(0, min(7, int((now_s - 18) / 0.5) + 1)))
+        return [one for one in come if now_s - 18 - 0.5 * one.id >= 1.0]
+
+    (up,) = raised(tell(RULE, ZONE, story, seconds=45)[1])
+    assert (up.started_at - at(20)).total_seconds() == pytest.approx(0, abs=1.0)
+    assert (up.raised_at - up.started_at).total_seconds() >= 10
+
+
+def test_a_crowd_did_not_begin_with_those_who_had_stood_there_before() -> None:
+    (up,) = raised(tell(RULE, ZONE, lambda now_s: people(4 if now_s < 30 else 6), seconds=60)[1])
+    assert (up.started_at - at(30)).total_seconds() == pytest.approx(0, abs=1.5)
+
+
+def test_somebody_who_walked_on_under_another_number_counts_once() -> None:
+    gone = track(Label.PERSON, (0.6, 0.4, 0.63, 0.6), track_id=20, still_since_s=None, missed_s=0.4)
+    assert tell(RULE, ZONE, lambda _: [*people(4), gone], seconds=40)[1] == []
+
+
 def test_people_whose_feet_are_outside_do_not_count() -> None:
     narrow = zone(RULE, limit=2, hold_s=5, polygon=[[0.5, 0.1], [0.9, 0.1], [0.9, 0.5], [0.5, 0.5]])
 

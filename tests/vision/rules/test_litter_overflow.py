@@ -122,6 +122,62 @@ def test_a_bin_that_the_detector_is_unsure_of_is_not_called_overflowing() -> Non
     assert findings == []
 
 
+@pytest.mark.parametrize(
+    ("score", "behind", "number"), [(0.7, None, 1), (0.7, (0.2, 0.3, 0.5, 0.5), 0), (0.55, None, 0)]
+)
+def test_with_something_behind_it_a_bin_must_be_surer_to_overflow(
+    score: float, behind: Box | None, number: int
+) -> None:
+    """A car behind a bin looks like what overflows; so does nothing at all, a little."""
+
+    def story(now_s: float) -> Sequence[Track]:
+        full = track(Label.BIN_OVERFLOW, BIN, score=score)
+        return [full] if behind is None else [full, track(Label.VEHICLE, behind, track_id=2)]
+
+    _, findings = tell(RULE, ZONE, story, seconds=40)
+    assert len(raised(findings)) == number
+
+
+@pytest.mark.parametrize(
+    ("from_s", "who", "number"),
+    [(5.0, (0.31, 0.3, 0.35, 0.52), 1), (9.5, (0.31, 0.3, 0.35, 0.52), 0), (9.5, (0.3, 0.39, 0.36, 0.55), 1)],
+)
+def test_somebody_who_stepped_behind_a_bin_is_not_what_it_holds(from_s: float, who: Box, number: int) -> None:
+    """From 10 s to 35 s nobody is seen where somebody stood at the bin, which seems to overflow: before, or since. Whoever
+    has the bin's own box was the bin, mistaken."""
+
+    def story(now_s: float) -> Sequence[Track]:
+        full = track(Label.BIN_OVERFLOW if from_s <= now_s < 36 else Label.BIN, BIN)
+        missed_s = now_s - 10 if 10 <= now_s < 35 else 0.0
+        gone = 14 < now_s < 35 or now_s > 40
+        return [full] if gone else [full, track(Label.PERSON, who, track_id=2, missed_s=missed_s)]
+
+    _, findings = tell(RULE, ZONE, story, seconds=60)
+    assert len(raised(findings)) == number
+
+
+def test_a_bin_that_was_hidden_for_long_must_be_seen_to_overflow_anew() -> None:
+    def story(now_s: float) -> Sequence[Track]:
+        return [] if 8 < now_s < 20 else [bin_seen(now_s > 2)]
+
+    _, findings = tell(RULE, ZONE, story, seconds=60)
+    (up,) = raised(findings)
+    assert (up.started_at - at(0)).total_seconds() == pytest.approx(20, abs=0.5)
+
+
+def test_garbage_that_is_gone_is_not_hidden_by_what_stands_behind_it() -> None:
+    """A car that waits behind the place is in nobody's way: what lies there next is another piece."""
+
+    def story(now_s: float) -> Sequence[Track]:
+        car = track(Label.VEHICLE, (0.5, 0.3, 0.9, 0.54), track_id=9)
+        lies = 5 <= now_s < 17 or 30 <= now_s < 42
+        piece = track(Label.GARBAGE, BAG, track_id=int(now_s) // 20, born_s=5 + now_s // 20 * 25, still_since_s=None)
+        return [car, piece] if lies else [car]
+
+    _, findings = tell(RULE, ZONE, story, seconds=60)
+    assert findings == []
+
+
 def test_garbage_beside_a_bin_that_is_not_full_is_exposed_garbage() -> None:
     def story(now_s: float) -> Sequence[Track]:
         return [bin_seen(False), track(Label.GARBAGE, (0.37, 0.5, 0.41, 0.56), track_id=2)]

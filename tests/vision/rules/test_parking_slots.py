@@ -178,6 +178,54 @@ def test_the_same_car_back_in_its_place_is_the_same_episode_and_another_one_is_n
     assert len({finding.key for finding in raised(findings)}) == 2
 
 
+WAITING: Box = (0.25, 0.5, 0.55, 0.75)
+"""Of a car that stands before the lower half of the place."""
+
+
+def changeover(now_s: float, away_s: float, first: int, second: int, until_s: float = 999.0) -> Scene:
+    """The first car stands from 10 s to `away_s`; another waits before the place and hides it; when that has gone, a car
+    drives in and stands from 10 s later on."""
+    waits = away_s - 4 <= now_s < away_s + 8
+    if now_s < away_s:
+        tracks, cars = parked(now_s, 10) if not waits else [], [(CAR, RED, first)] if now_s >= 10 else []
+    else:
+        there = away_s + 10 <= now_s < until_s
+        tracks = parked(now_s, away_s + 10, track_id=2) if now_s < until_s else []
+        cars = [(CAR, RED, second)] if there else []
+    if waits:
+        still = away_s - 3 if now_s >= away_s - 2 else None
+        tracks = [*tracks, track(Label.VEHICLE, WAITING, track_id=9, born_s=away_s - 6, still_since_s=still)]
+        cars = [*cars, (WAITING, BLUE, 3)]
+    return tracks, street(*cars)
+
+
+def test_another_car_in_the_place_of_one_that_left_unseen_is_reported_and_counted_from_its_own_arrival() -> None:
+    """What waits in front is not learnt as the look of the place, nor is the second car taken for the reported one."""
+    _, findings = watch(lambda now_s: changeover(now_s, 40, 7, 8), 80)
+    first, second = raised(findings)
+    assert seconds(first) == pytest.approx(10, abs=1) and seconds(second) == pytest.approx(50, abs=1)
+    assert [finding.key for finding in cleared(findings)] == [first.key]
+
+
+def test_two_brief_stops_of_cars_that_follow_each_other_unseen_are_no_long_one() -> None:
+    _, findings = watch(lambda now_s: changeover(now_s, 22, 7, 8, until_s=44), 70)
+    assert findings == []
+
+
+@pytest.mark.parametrize(("second", "number"), [(7, 1), (8, 2)])
+def test_after_a_restart_another_car_is_found_where_a_reported_one_was_about_to_be_told_gone(
+    second: int, number: int
+) -> None:
+    """It drove off two seconds before nobody looked for fifteen; the same one back in its place goes on as it was."""
+    state, findings = watch(lambda now_s: seen(now_s, 10, until_s=40), 42)
+    later = lambda now_s: (  # noqa: E731
+        [track(Label.VEHICLE, CAR, track_id=77, born_s=57, still_since_s=57)],
+        street((CAR, RED, second)),
+    )
+    _, after = watch(later, 40, from_s=57, state=RULE.load(RULE.dump(state)))
+    assert len(raised(findings) + raised(after)) == number and len(cleared(after)) == number - 1
+
+
 def test_a_thing_found_late_at_a_place_that_never_changed_was_there_from_the_start() -> None:
     """A vehicle that the detector sees for the first time after a minute, and something that is not a vehicle at all."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -73,6 +74,9 @@ def test_a_river_above_its_limit_is_told_once_risen_further_again_and_cleared_on
     told: list[Finding] = []
     for start_s, level_m in ((5, 2.7), (16, 3.15), (27, 2.46), (38, 2.1)):
         river.level_m = level_m
+        kept = json.dumps(RULE.dump(RULE.brief(state)))  # a restart
+        assert len(kept) < 2_000
+        state = RULE.load(json.loads(kept))
         state, findings, sight = watch(river, zone, from_s=start_s, looks=10, every_s=1.0, state=state)
         told += findings
         if level_m == 2.46:
