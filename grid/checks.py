@@ -20,6 +20,9 @@ OVERLAP_M2 = 1.0
 OUTSIDE_SHARE = 0.01
 """Share of an area that may lie outside the one above before it counts as outside: borders drawn by different hands."""
 
+SLIVER_M2, SLIVER_WIDTH_M = 100.0, 3.0
+"""A cell is about 10,000 m²; one below a hundredth of it, or narrower than a lane, is told."""
+
 _METRES_PER_DEGREE = 111_320.0
 _WHERE = re.compile(r"\[\s*([-+.\deE]+)\s+([-+.\deE]+)")
 _LAYER = re.compile(r"[a-z][a-z0-9_]{0,31}")
@@ -197,6 +200,22 @@ def find_gaps(rows: Sequence[Row]) -> list[Problem]:
                 params = {"area_m2": round(size)}
                 told = Problem(kind=ProblemKind.GAP, severity=Severity.WARNING, lon=lon, lat=lat, params=params)
                 problems.append(told)
+    return problems
+
+
+def find_slivers(rows: Sequence[Row]) -> list[Problem]:
+    """Cells too small or too narrow to be meant, as warnings: usually left over where two hands drew one border."""
+    problems = []
+    for row in rows:
+        if row.shape is None or not row.shape.length:
+            continue
+        size = area_m2(row.shape)
+        # Twice the area over the perimeter: the width of a long strip, half the side of a square.
+        width_m = 2.0 * size / (row.shape.length * _METRES_PER_DEGREE * np.cos(np.radians(row.shape.centroid.y)))
+        if size < SLIVER_M2 or width_m < SLIVER_WIDTH_M:
+            where = shapely.get_coordinates(shapely.point_on_surface(row.shape))[0]
+            told = _problem(row, ProblemKind.SLIVER, where, area_m2=round(size), width_m=f"{width_m:.2g}")
+            problems.append(replace(told, severity=Severity.WARNING))
     return problems
 
 

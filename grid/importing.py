@@ -9,8 +9,9 @@ from uuid import UUID
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from grid.checks import check_codes, check_inside, check_layers, check_overlaps, check_shapes, find_gaps
+from grid.checks import check_codes, check_inside, check_layers, check_overlaps, check_shapes, find_gaps, find_slivers
 from grid.code import DISTRICT_DIGITS, parent_code, parent_level
+from grid.history import find_conflicts
 from grid.locate import Locator
 from grid.model import AREA_LEVELS, Area, Component, Feature, GridCell, Level
 from grid.problem import ImportRefusedError, ImportResult, Problem, ProblemKind, Severity
@@ -18,8 +19,10 @@ from grid.source import Row, Source, SourceError, read_source
 from grid.store import (
     delete_areas,
     delete_cells,
+    move_components,
     read_areas,
     read_cells,
+    read_components,
     replace_features,
     write_areas,
     write_cells,
@@ -53,13 +56,16 @@ def import_file(
     repair: bool = False,
     replace_level: bool = False,
     cell_code_digits: int = 15,
+    valid_from: datetime | None = None,
+    check_only: bool = False,
     now: datetime,
 ) -> ImportResult:
     """Check a file and store it, in one transaction; nothing is stored when any row is refused.
 
     Rows whose code is known are changed and keep their ids; `replace_level` also removes those of the same districts and
     level that the file does not have. Background features replace what their layers held. `repair` mends outlines that
-    cross themselves and tells what it changed.
+    cross themselves and tells what it changed. `valid_from` is when it takes effect, not after `now`, which it is when
+    left out: what it changes or removes is kept as it was until then. `check_only` stores nothing whatever is found.
 
     Raises ImportRefusedError, whose `result` has what is wrong row by row; ValueError for a level that does not exist.
     """
@@ -76,15 +82,22 @@ def import_file(
         stored = _read_stored(connection, wanted)
         removed = _removed(rows, stored) if replace_level else {}
         problems += _check(rows, source, wanted, stored, removed, cell_code_digits)
+        problems += _check_dates(connection, rows, wanted, removed, valid_from, now)
         result = ImportResult(
             path=str(file), level=wanted, crs=source.crs, rows=len(source.rows), problems=_in_order(problems)
         )
         if not result.ok:
             raise ImportRefusedError(result)
         if wanted is Level.COMPONENT:
-            return _write_components(connection, rows, result, now)
-        gone = _remove(connection, wanted, removed)
-        return replace(result, written=_write(connection, rows, wanted, source.crs, now), removed=gone)
+            components = _place_components(connection, rows, result, now, valid_from)
+            return result if check_only else replace(result, written=write_components(connection, components))
+        if check_only:
+            return result
+        gone = _remove(connection, wanted, removed, valid_from or now)
+        written = _write(connection, rows, wanted, source.crs, now, valid_from)
+        if wanted is Level.CELL:
+            _move_components(connection)
+        return replace(result, written=written, removed=gone)
 
 
 def _check(
@@ -103,8 +116,29 @@ def _check(
     problems += check_overlaps(rows, others)
     if level is Level.CELL:
         problems += _check_grids(rows, stored)
+        problems += find_slivers(rows)
         problems += find_gaps(rows) if not any(p.severity is Severity.REFUSED for p in problems) else []
     return problems
+
+
+def _check_dates(
+    connection: Connection,
+    rows: Sequence[Row],
+    level: Level,
+    removed: dict[str, UUID],
+    valid_from: datetime | None,
+    now: datetime,
+) -> list[Problem]:
+    """Nothing takes effect in the future, and nothing from a time of which something else is already kept."""
+    if valid_from is None or level is Level.FEATURE:
+        return []
+    if valid_from > now:
+        return [Problem(kind=ProblemKind.FUTURE_DATE, params={"date": valid_from.date().isoformat()})]
+    numbers = {row.code: row.number for row in rows}
+    return [
+        Problem(kind=ProblemKind.DATE_CONFLICT, row=numbers.get(code), code=code, params={"until": until.isoformat()})
+        for code, until in find_conflicts(connection, level, [*numbers, *removed], valid_from).items()
+    ]
 
 
 def _in_order(problems: Sequence[Problem]) -> tuple[Problem, ...]:
@@ -224,16 +258,18 @@ def _removed(rows: Sequence[Row], stored: _Stored) -> dict[str, UUID]:
     }
 
 
-def _remove(connection: Connection, level: Level, removed: dict[str, UUID]) -> int:
+def _remove(connection: Connection, level: Level, removed: dict[str, UUID], until: datetime) -> int:
     if not removed:
         return 0
     ids = list(removed.values())
     if level is Level.CELL:
-        return delete_cells(connection, ids)
-    return delete_areas(connection, level, ids)
+        return delete_cells(connection, ids, until)
+    return delete_areas(connection, level, ids, until)
 
 
-def _write(connection: Connection, rows: Sequence[Row], level: Level, crs: str, now: datetime) -> int:
+def _write(
+    connection: Connection, rows: Sequence[Row], level: Level, crs: str, now: datetime, valid_from: datetime | None
+) -> int:
     if level is Level.FEATURE:
         features = [
             Feature(id=new_id(now), layer=row.layer, name=row.name, geom_wkb=_wkb(row), properties=row.properties)
@@ -241,7 +277,7 @@ def _write(connection: Connection, rows: Sequence[Row], level: Level, crs: str, 
         ]
         return replace_features(connection, features)
     if level is Level.CELL:
-        return write_cells(connection, [_make_cell(row, crs, now) for row in rows])
+        return write_cells(connection, [_make_cell(row, crs, now, valid_from) for row in rows])
     areas = [
         Area(
             id=new_id(now),
@@ -252,13 +288,14 @@ def _write(connection: Connection, rows: Sequence[Row], level: Level, crs: str, 
             geom_wkb=_wkb(row),
             source_crs=crs,
             imported_at=now,
+            valid_from=valid_from,
         )
         for row in rows
     ]
     return write_areas(connection, areas)
 
 
-def _make_cell(row: Row, crs: str, now: datetime) -> GridCell:
+def _make_cell(row: Row, crs: str, now: datetime, valid_from: datetime | None) -> GridCell:
     inner = shapely.point_on_surface(row.shape)
     return GridCell(
         id=new_id(now),
@@ -269,10 +306,22 @@ def _make_cell(row: Row, crs: str, now: datetime) -> GridCell:
         geom_wkb=_wkb(row),
         source_crs=crs,
         imported_at=now,
+        valid_from=valid_from,
     )
 
 
-def _write_components(connection: Connection, rows: Sequence[Row], result: ImportResult, now: datetime) -> ImportResult:
+def _move_components(connection: Connection) -> None:
+    """Components stand where they stood; the cells around them are new."""
+    components, locator = read_components(connection), Locator.load(connection)
+    places = locator.locate_many([(each.lon, each.lat) for each in components])
+    codes = [place.cell_code if place else None for place in places]
+    moved = [(each.id, code) for each, code in zip(components, codes, strict=True) if each.cell_code != code]
+    move_components(connection, moved)
+
+
+def _place_components(
+    connection: Connection, rows: Sequence[Row], result: ImportResult, now: datetime, valid_from: datetime | None
+) -> list[Component]:
     locator = Locator.load(connection)
     components, problems = [], []
     for row in rows:
@@ -293,12 +342,14 @@ def _write_components(connection: Connection, rows: Sequence[Row], result: Impor
                 lon=float(point.x),
                 lat=float(point.y),
                 source_crs=result.crs,
+                imported_at=now,
                 properties=row.properties,
+                valid_from=valid_from,
             )
         )
     if problems:
         raise ImportRefusedError(replace(result, problems=_in_order([*result.problems, *problems])))
-    return replace(result, written=write_components(connection, components))
+    return components
 
 
 def _wkb(row: Row) -> bytes:

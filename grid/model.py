@@ -34,6 +34,7 @@ class Area:
     geom_wkb: bytes
     source_crs: str
     imported_at: datetime
+    valid_from: datetime | None = None  # None: since it was imported
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +49,7 @@ class GridCell:
     geom_wkb: bytes
     source_crs: str
     imported_at: datetime
+    valid_from: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +65,17 @@ class Component:
     lon: float
     lat: float
     source_crs: str
+    imported_at: datetime
     properties: dict[str, Any] = field(default_factory=dict)
+    valid_from: datetime | None = None
+
+    @property
+    def owner(self) -> str:
+        """Who owns it (权属单位), when its file said; else ''."""
+        for name in ("owner_unit", "owner", "权属单位"):
+            if isinstance(value := self.properties.get(name), str):
+                return value.strip()
+        return ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -22,6 +22,7 @@ class ProblemKind(StrEnum):
     UNREADABLE = "unreadable"
     UNKNOWN_FORMAT = "unknown_format"
     MANY_LAYERS = "many_layers"
+    NO_COLUMNS = "no_columns"
     EMPTY = "empty"
     CRS_MISSING = "crs_missing"
     CRS_UNKNOWN = "crs_unknown"
@@ -47,18 +48,25 @@ class ProblemKind(StrEnum):
     MISSING_LAYER = "missing_layer"
     OVERLAP = "overlap"
     GAP = "gap"
+    SLIVER = "sliver"
     NO_CELLS = "no_cells"
+    FUTURE_DATE = "future_date"
+    DATE_CONFLICT = "date_conflict"
 
 
 _TEXTS: Mapping[ProblemKind, tuple[str, str]] = {
     ProblemKind.UNREADABLE: ("文件无法读取：{error}", "the file cannot be read: {error}"),
     ProblemKind.UNKNOWN_FORMAT: (
-        "不支持的格式 {suffix}：请用 .geojson、.gpkg、.shp 或 .zip（内含 Shapefile）",
-        "format {suffix} is not supported: give .geojson, .gpkg, .shp or .zip (with a Shapefile)",
+        "不支持的格式 {suffix}：请用 .geojson、.gpkg、.shp、.zip（内含 Shapefile）、.kml 或 .csv",
+        "format {suffix} is not supported: give .geojson, .gpkg, .shp, .zip (with a Shapefile), .kml or .csv",
     ),
     ProblemKind.MANY_LAYERS: (
         "文件有多个图层（{layers}），没有一个名为 {level}：请只留一个，或按级别命名",
         "the file has several layers ({layers}) and none is named {level}: keep one, or name it by its level",
+    ),
+    ProblemKind.NO_COLUMNS: (
+        "表中没有坐标列：请有 lon、lat（经度、纬度）两列，或一列 WKT；现有列：{columns}",
+        "the table has no shapes: it needs columns lon and lat, or one of WKT; it has {columns}",
     ),
     ProblemKind.EMPTY: ("文件中没有要素", "the file has no features"),
     ProblemKind.CRS_MISSING: (
@@ -128,6 +136,18 @@ _TEXTS: Mapping[ProblemKind, tuple[str, str]] = {
     ProblemKind.GAP: (
         "单元之间有 {area_m2} 平方米空隙，位置 {at}",
         "there is a gap of {area_m2} m² between them at {at}",
+    ),
+    ProblemKind.SLIVER: (
+        "狭长或过小：{area_m2} 平方米，平均宽 {width_m} 米，位置 {at}",
+        "it is a sliver: {area_m2} m², {width_m} m wide on average, at {at}",
+    ),
+    ProblemKind.FUTURE_DATE: (
+        "生效日期 {date} 尚未到：请在生效当日或之后导入",
+        "it would take effect on {date}, which is still to come: import it on that day or later",
+    ),
+    ProblemKind.DATE_CONFLICT: (
+        "到 {until} 为止已另有历史记录：生效日期不能早于它",
+        "what was valid until {until} is already kept: it cannot take effect before that",
     ),
     ProblemKind.NO_CELLS: (
         "位置 {at} 不在任何单元网格内",

@@ -1,5 +1,6 @@
 """Reading files of areas, cells, components and features: the only place that uses geopandas."""
 
+import csv
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,17 +17,26 @@ from grid.model import Level
 from grid.problem import Problem, ProblemKind, Severity
 
 CHINA_BOUNDS = (73.0, 3.0, 136.0, 54.0)  # west, south, east, north, with the islands of the south
-_FORMATS = {".geojson", ".json", ".gpkg", ".shp", ".zip"}
+_FORMATS = {".geojson", ".json", ".gpkg", ".shp", ".zip", ".kml", ".csv"}
 # dBase cuts names to ten characters; Chinese data sets name their columns in Chinese.
 _COLUMNS: Mapping[str, tuple[str, ...]] = {
     "code": ("code", "编码", "代码"),
     "name": ("name", "名称"),
-    "parent_code": ("parent_code", "parent_cod"),
-    "responsibility_grid_code": ("responsibility_grid_code", "responsibi", "grid_code"),
-    "layer": ("layer",),
+    "parent_code": ("parent_code", "parent_cod", "上级编码"),
+    "responsibility_grid_code": ("responsibility_grid_code", "responsibi", "grid_code", "责任网格编码"),
+    "layer": ("layer", "图层"),
     "standard": ("standard",),
     "kind": ("kind",),
 }
+
+
+_WKT = ("wkt", "geometry", "geom", "the_geom", "图形")
+_LON = ("lon", "lng", "longitude", "经度", "x", "easting")
+_LAT = ("lat", "latitude", "纬度", "y", "northing")
+_KML_OWN = {
+    "id", "description", "timestamp", "begin", "end", "altitudemode", "tessellate", "extrude", "visibility",
+    "draworder", "icon", "snippet",
+}  # fmt: skip
 
 
 class SourceError(Exception):
@@ -66,12 +76,12 @@ class Source:
 
 
 def read_source(path: Path, level: Level, crs: str | None) -> Source:
-    """Read a GeoJSON, GeoPackage or Shapefile (zipped too) and bring its shapes to CGCS2000.
+    """Read a GeoJSON, GeoPackage, Shapefile (zipped too), KML or CSV and bring its shapes to CGCS2000.
 
     `crs` overrides what the file says of itself; a file that says nothing needs it, but for GeoJSON, which is WGS 84 by
     its standard. Raises SourceError.
     """
-    frame = _read_frame(path, level)
+    frame = _read_table(path) if path.suffix.lower() == ".csv" else _read_frame(path, level)
     if not len(frame):
         raise SourceError(Problem(kind=ProblemKind.EMPTY))
     name, problems = _choose_crs(path, frame.crs, crs)
@@ -113,7 +123,64 @@ def _read_frame(path: Path, level: Level) -> Any:
         raise SourceError(Problem(kind=ProblemKind.UNREADABLE, params={"error": str(error)})) from error
     if not isinstance(frame, geopandas.GeoDataFrame):
         raise SourceError(Problem(kind=ProblemKind.UNREADABLE, params={"error": "no shapes in it"}))
+    if path.suffix.lower() == ".kml":
+        # What every placemark has besides its data: how it is drawn, when it is seen.
+        frame = frame.drop(columns=[column for column in frame.columns if str(column).lower() in _KML_OWN])
     return frame
+
+
+def _read_table(path: Path) -> Any:
+    """A CSV: positions in two columns, or shapes in one as WKT. Codes stay texts, as they are written."""
+    if not path.is_file():
+        raise SourceError(Problem(kind=ProblemKind.UNREADABLE, params={"error": f"no file {path}"}))
+    import geopandas
+
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:  # spreadsheets in China write GBK
+        text = data.decode("gb18030", "replace")
+    try:
+        reader = csv.DictReader(text.splitlines(), strict=True)
+        records = [dict(row) for row in reader]
+    except csv.Error as error:
+        raise SourceError(Problem(kind=ProblemKind.UNREADABLE, params={"error": str(error)})) from error
+    columns = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
+    wkt, lon, lat = (next((columns[n] for n in names if n in columns), None) for names in (_WKT, _LON, _LAT))
+    if wkt is None and (lon is None or lat is None):
+        raise SourceError(Problem(kind=ProblemKind.NO_COLUMNS, params={"columns": ", ".join(columns) or "-"}))
+    shapes = [_shape_of(row, wkt, lon, lat) for row in records]
+    used = {wkt} if wkt is not None else {lon, lat}
+    ours = {column for names in _COLUMNS.values() for column in names}
+    records = [
+        {str(k): v if str(k).strip().lower() in ours else _read_value(v) for k, v in row.items() if k and k not in used}
+        for row in records
+    ]
+    return geopandas.GeoDataFrame(records, geometry=shapes, crs=None)
+
+
+def _read_value(text: str | None) -> Any:
+    """What a table's text says, for columns without a meaning of their own: a number only when it is written as one."""
+    if not text:
+        return None
+    for kind in (int, float):
+        try:
+            if str(kind(text)) == text:
+                return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _shape_of(row: Mapping[str, str | None], wkt: str | None, lon: str | None, lat: str | None) -> BaseGeometry | None:
+    """The shape that a row of a table says; None where it says none that can be read."""
+    try:
+        if wkt is not None:
+            return shapely.from_wkt(row[wkt]) if row[wkt] else None
+        assert lon is not None and lat is not None
+        return shapely.Point(float(row[lon] or ""), float(row[lat] or ""))
+    except (ValueError, shapely.GEOSException):
+        return None
 
 
 def _encoding(path: Path) -> str | None:

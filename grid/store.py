@@ -31,7 +31,7 @@ def read_areas(connection: Connection, level: Level | None = None) -> list[Area]
     with connection.cursor(row_factory=class_row(Area)) as cursor:
         return cursor.execute(
             """
-            SELECT id, level, code, name, parent_code, geom_wkb, source_crs, imported_at FROM area
+            SELECT id, level, code, name, parent_code, geom_wkb, source_crs, imported_at, valid_from FROM area
             WHERE %(level)s::text IS NULL OR level = %(level)s ORDER BY code
             """,
             {"level": level},
@@ -47,7 +47,7 @@ def read_cells(connection: Connection) -> list[GridCell]:
     """Every cell, by code."""
     with connection.cursor(row_factory=class_row(GridCell)) as cursor:
         return cursor.execute(
-            "SELECT id, code, responsibility_grid_code, lon, lat, geom_wkb, source_crs, imported_at"
+            "SELECT id, code, responsibility_grid_code, lon, lat, geom_wkb, source_crs, imported_at, valid_from"
             " FROM grid_cell ORDER BY code"
         ).fetchall()
 
@@ -57,20 +57,33 @@ def read_components(connection: Connection, cell_code: str | None = None) -> lis
     with connection.cursor(row_factory=class_row(Component)) as cursor:
         return cursor.execute(
             """
-            SELECT id, standard, kind, code, name, cell_code, lon, lat, source_crs, properties FROM component
-            WHERE %(cell)s::text IS NULL OR cell_code = %(cell)s ORDER BY standard, kind, code
+            SELECT id, standard, kind, code, name, cell_code, lon, lat, source_crs, imported_at, properties, valid_from
+            FROM component WHERE %(cell)s::text IS NULL OR cell_code = %(cell)s ORDER BY standard, kind, code
             """,
             {"cell": cell_code},
         ).fetchall()
 
 
+def read_features(connection: Connection, layers: Sequence[str] | None = None) -> list[Feature]:
+    """The map's background: of these layers or of all, by layer."""
+    with connection.cursor(row_factory=class_row(Feature)) as cursor:
+        return cursor.execute(
+            """
+            SELECT id, layer, name, geom_wkb, properties FROM map_feature
+            WHERE %(layers)s::text[] IS NULL OR layer = ANY (%(layers)s) ORDER BY layer, map_id
+            """,
+            {"layers": None if layers is None else list(layers)},
+        ).fetchall()
+
+
 def read_version(connection: Connection) -> str:
-    """A text that changes whenever areas, cells or background are imported anew: for caches and Locator.version."""
+    """A text that changes whenever anything of the grid is imported anew: for caches and Locator.version."""
     row = connection.execute(
         """
         SELECT (SELECT count(*) FROM grid_cell), (SELECT max(imported_at) FROM grid_cell),
                (SELECT count(*) FROM area), (SELECT max(imported_at) FROM area),
-               (SELECT count(*) FROM map_feature), (SELECT max(map_id) FROM map_feature)
+               (SELECT count(*) FROM map_feature), (SELECT max(map_id) FROM map_feature),
+               (SELECT count(*) FROM component), (SELECT max(imported_at) FROM component)
         """
     ).fetchone()
     return "/".join("-" if part is None else _plain(part) for part in row or ())
@@ -149,18 +162,35 @@ def _collection(rows: Sequence[tuple[Any, ...]]) -> bytes:
 # ------------------------------------------------------------------------------------------------ writing
 
 
+# A row that changes leaves what it was in its table of the past, until the instant from which the new one is valid. One
+# that says the same only ever becomes valid earlier. A change from the same instant, or an earlier one, is a correction:
+# nothing of it is kept (grid.history.find_conflicts refuses those that would contradict the past).
+
+
 def write_areas(connection: Connection, areas: Sequence[Area]) -> int:
     """Insert areas, or change those whose code exists (they keep their ids); how many."""
     with connection.cursor() as cursor:
         cursor.executemany(
             """
-            INSERT INTO area (id, level, code, name, parent_code, geom_wkb, source_crs, imported_at)
-            VALUES (%(id)s, %(level)s, %(code)s, %(name)s, %(parent_code)s, %(geom_wkb)s, %(source_crs)s, %(imported_at)s)
+            WITH past AS (
+                INSERT INTO area_past (code, id, level, name, parent_code, geom_wkb, source_crs, imported_at, valid_from,
+                                       valid_until)
+                SELECT code, id, level, name, parent_code, geom_wkb, source_crs, imported_at, valid_from, %(valid_from)s
+                FROM area WHERE code = %(code)s AND valid_from < %(valid_from)s
+                    AND (level, name, parent_code, geom_wkb)
+                        IS DISTINCT FROM (%(level)s, %(name)s, %(parent_code)s, %(geom_wkb)s)
+            )
+            INSERT INTO area (id, level, code, name, parent_code, geom_wkb, source_crs, imported_at, valid_from)
+            VALUES (%(id)s, %(level)s, %(code)s, %(name)s, %(parent_code)s, %(geom_wkb)s, %(source_crs)s, %(imported_at)s,
+                    %(valid_from)s)
             ON CONFLICT (code) DO UPDATE SET level = excluded.level, name = excluded.name,
                 parent_code = excluded.parent_code, geom_wkb = excluded.geom_wkb, source_crs = excluded.source_crs,
-                imported_at = excluded.imported_at
+                imported_at = excluded.imported_at,
+                valid_from = CASE WHEN (area.level, area.name, area.parent_code, area.geom_wkb)
+                        IS DISTINCT FROM (excluded.level, excluded.name, excluded.parent_code, excluded.geom_wkb)
+                    THEN excluded.valid_from ELSE least(area.valid_from, excluded.valid_from) END
             """,
-            [asdict(area) for area in areas],
+            [{**asdict(area), "valid_from": area.valid_from or area.imported_at} for area in areas],
         )
     return len(areas)
 
@@ -170,14 +200,27 @@ def write_cells(connection: Connection, cells: Sequence[GridCell]) -> int:
     with connection.cursor() as cursor:
         cursor.executemany(
             """
-            INSERT INTO grid_cell (id, code, responsibility_grid_code, lon, lat, geom_wkb, source_crs, imported_at)
+            WITH past AS (
+                INSERT INTO grid_cell_past (code, id, responsibility_grid_code, lon, lat, geom_wkb, source_crs, imported_at,
+                                            valid_from, valid_until)
+                SELECT code, id, responsibility_grid_code, lon, lat, geom_wkb, source_crs, imported_at, valid_from,
+                       %(valid_from)s
+                FROM grid_cell WHERE code = %(code)s AND valid_from < %(valid_from)s
+                    AND (responsibility_grid_code, geom_wkb)
+                        IS DISTINCT FROM (%(responsibility_grid_code)s, %(geom_wkb)s)
+            )
+            INSERT INTO grid_cell (id, code, responsibility_grid_code, lon, lat, geom_wkb, source_crs, imported_at,
+                                   valid_from)
             VALUES (%(id)s, %(code)s, %(responsibility_grid_code)s, %(lon)s, %(lat)s, %(geom_wkb)s, %(source_crs)s,
-                    %(imported_at)s)
+                    %(imported_at)s, %(valid_from)s)
             ON CONFLICT (code) DO UPDATE SET responsibility_grid_code = excluded.responsibility_grid_code,
                 lon = excluded.lon, lat = excluded.lat, geom_wkb = excluded.geom_wkb,
-                source_crs = excluded.source_crs, imported_at = excluded.imported_at
+                source_crs = excluded.source_crs, imported_at = excluded.imported_at,
+                valid_from = CASE WHEN (grid_cell.responsibility_grid_code, grid_cell.geom_wkb)
+                        IS DISTINCT FROM (excluded.responsibility_grid_code, excluded.geom_wkb)
+                    THEN excluded.valid_from ELSE least(grid_cell.valid_from, excluded.valid_from) END
             """,
-            [asdict(cell) for cell in cells],
+            [{**asdict(cell), "valid_from": cell.valid_from or cell.imported_at} for cell in cells],
         )
     return len(cells)
 
@@ -187,14 +230,37 @@ def write_components(connection: Connection, components: Sequence[Component]) ->
     with connection.cursor() as cursor:
         cursor.executemany(
             """
-            INSERT INTO component (id, standard, kind, code, name, cell_code, lon, lat, source_crs, properties)
+            WITH past AS (
+                INSERT INTO component_past (standard, kind, code, id, name, cell_code, lon, lat, source_crs, properties,
+                                            valid_from, valid_until)
+                SELECT standard, kind, code, id, name, cell_code, lon, lat, source_crs, properties, valid_from,
+                       %(valid_from)s
+                FROM component
+                WHERE standard = %(standard)s AND kind = %(kind)s AND code = %(code)s AND valid_from < %(valid_from)s
+                    AND (name, cell_code, lon, lat, properties)
+                        IS DISTINCT FROM (%(name)s, %(cell_code)s, %(lon)s, %(lat)s, %(properties)s)
+            )
+            INSERT INTO component (id, standard, kind, code, name, cell_code, lon, lat, source_crs, imported_at, properties,
+                                   valid_from)
             VALUES (%(id)s, %(standard)s, %(kind)s, %(code)s, %(name)s, %(cell_code)s, %(lon)s, %(lat)s,
-                    %(source_crs)s, %(properties)s)
+                    %(source_crs)s, %(imported_at)s, %(properties)s, %(valid_from)s)
             ON CONFLICT (standard, kind, code) DO UPDATE SET name = excluded.name, cell_code = excluded.cell_code,
                 lon = excluded.lon, lat = excluded.lat, source_crs = excluded.source_crs,
-                properties = excluded.properties
+                imported_at = excluded.imported_at, properties = excluded.properties,
+                valid_from = CASE WHEN (component.name, component.cell_code, component.lon, component.lat,
+                                        component.properties)
+                        IS DISTINCT FROM (excluded.name, excluded.cell_code, excluded.lon, excluded.lat,
+                                          excluded.properties)
+                    THEN excluded.valid_from ELSE least(component.valid_from, excluded.valid_from) END
             """,
-            [{**asdict(component), "properties": Jsonb(component.properties)} for component in components],
+            [
+                {
+                    **asdict(component),
+                    "properties": Jsonb(component.properties),
+                    "valid_from": component.valid_from or component.imported_at,
+                }
+                for component in components
+            ],
         )
     return len(components)
 
@@ -211,11 +277,38 @@ def replace_features(connection: Connection, features: Sequence[Feature]) -> int
     return len(features)
 
 
-def delete_areas(connection: Connection, level: Level, ids: Sequence[UUID]) -> int:
-    """Remove these areas of one level; how many."""
-    return connection.execute("DELETE FROM area WHERE level = %s AND id = ANY(%s)", (level, list(ids))).rowcount
+def delete_areas(connection: Connection, level: Level, ids: Sequence[UUID], until: datetime) -> int:
+    """Remove these areas of one level, which were valid until then; how many."""
+    return connection.execute(
+        """
+        WITH gone AS (DELETE FROM area WHERE level = %(level)s AND id = ANY (%(ids)s) RETURNING *), past AS (
+            INSERT INTO area_past (code, id, level, name, parent_code, geom_wkb, source_crs, imported_at, valid_from,
+                                   valid_until)
+            SELECT code, id, level, name, parent_code, geom_wkb, source_crs, imported_at, valid_from, %(until)s
+            FROM gone WHERE valid_from < %(until)s)
+        SELECT FROM gone
+        """,
+        {"level": level, "ids": list(ids), "until": until},
+    ).rowcount
 
 
-def delete_cells(connection: Connection, ids: Sequence[UUID]) -> int:
-    """Remove these cells; how many."""
-    return connection.execute("DELETE FROM grid_cell WHERE id = ANY(%s)", (list(ids),)).rowcount
+def delete_cells(connection: Connection, ids: Sequence[UUID], until: datetime) -> int:
+    """Remove these cells, which were valid until then; how many."""
+    return connection.execute(
+        """
+        WITH gone AS (DELETE FROM grid_cell WHERE id = ANY (%(ids)s) RETURNING *), past AS (
+            INSERT INTO grid_cell_past (code, id, responsibility_grid_code, lon, lat, geom_wkb, source_crs, imported_at,
+                                        valid_from, valid_until)
+            SELECT code, id, responsibility_grid_code, lon, lat, geom_wkb, source_crs, imported_at, valid_from, %(until)s
+            FROM gone WHERE valid_from < %(until)s)
+        SELECT FROM gone
+        """,
+        {"ids": list(ids), "until": until},
+    ).rowcount
+
+
+def move_components(connection: Connection, cells: Sequence[tuple[UUID, str | None]]) -> int:
+    """Give components the cell they lie in now: (id, cell's code) each; how many. Where they stand has not changed."""
+    with connection.cursor() as cursor:
+        cursor.executemany("UPDATE component SET cell_code = %s WHERE id = %s", [(code, each) for each, code in cells])
+    return len(cells)

@@ -86,6 +86,8 @@ def test_every_way_of_asking_agrees_with_looking_at_every_cell(cells: list[GridC
     many = locator.locate_many(points)
     assert [place and place.cell_code for place in many] == expected
     assert [place and place.cell_code for place in map(locator.locate, *points[::20].T)] == expected[::20]
+    fresh = Locator(cells)  # which asks its tree, until it has been asked often
+    assert [place and place.cell_code for place in map(fresh.locate, *points[7::50].T)] == expected[7::50]
     few = locator.locate_many(points[:500])
     assert few == many[:500]
     assert 500 < sum(code is None for code in expected) < 5_000
