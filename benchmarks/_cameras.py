@@ -24,8 +24,11 @@ SETTLE_S = 45.0
 EVERY_S = 5.0
 LOOKS_PER_S = 5.0
 MOST_SKIPPED = 0.01
+FILL_S = 240.0
+"""So long each camera's pictures of the last minutes fill what they may take (`evidence.memory_bytes`)."""
+
 FLAT_GROWTH = 0.05
-"""Memory that grows by less than this from the first to the last tenth of the time is called flat."""
+"""Memory of our own that grows by less than this from then to the end is called flat."""
 
 _ROOT = Path(__file__).resolve().parent.parent
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
@@ -74,7 +77,9 @@ def _sample(database: Database, worker: int, streams: int, minutes: float) -> di
         "worker_cpu_s": _cpu_s(worker),
         "streams_cpu_s": sum(_cpu_s(pid) for pid in theirs),
         "machine_cpu_s": _machine_cpu_s(),
-        "memory_mib": sum(_memory_mib(pid) for pid in ours),
+        "memory_mib": sum(_memory_mib(pid, ("Pss:",)) for pid in ours),
+        # without pages of libraries: their share moves with what else runs on the machine
+        "own_mib": sum(_memory_mib(pid, ("Pss_Anon:", "Pss_Shmem:")) for pid in ours),
     }
 
 
@@ -88,8 +93,9 @@ def _describe(samples: list[dict[str, float]], cameras: int) -> dict[str, Any]:
     looks = sum(one["looks_per_s"] for one in samples) / len(samples)
     skipped = sum(one["skipped_fps"] for one in samples) / len(samples)
     tenth = max(1, len(samples) // 10)
-    begin = sum(one["memory_mib"] for one in samples[:tenth]) / tenth
-    end = sum(one["memory_mib"] for one in samples[-tenth:]) / tenth
+    begin, end = (_mean("memory_mib", part) for part in (samples[:tenth], samples[-tenth:]))
+    full = [one for one in samples if one["at_s"] - first["at_s"] >= FILL_S]
+    own_full, own_end = (_mean("own_mib", part) for part in (full[:tenth], samples[-tenth:]))
     assert looks > 0, "not one camera was looked at"
     have = len(os.sched_getaffinity(0))
     return {
@@ -120,8 +126,14 @@ def _describe(samples: list[dict[str, float]], cameras: int) -> dict[str, Any]:
         "cores_there_are": have,
         "memory_mib_begin": round(begin, 1),
         "memory_mib_end": round(end, 1),
-        "memory_flat": end <= begin * (1 + FLAT_GROWTH),
+        "memory_own_mib_full": round(own_full, 1) if len(full) > 2 * tenth else None,
+        "memory_own_mib_end": round(own_end, 1),
+        "memory_flat": own_end <= own_full * (1 + FLAT_GROWTH) if len(full) > 2 * tenth else None,
     }
+
+
+def _mean(name: str, samples: list[dict[str, float]]) -> float:
+    return sum(one[name] for one in samples) / max(1, len(samples))
 
 
 def _furnish(database: Database, number: int, url: str) -> None:
@@ -201,13 +213,13 @@ def _cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) * _TICK_S
 
 
-def _memory_mib(pid: int) -> float:
-    """Its own memory (proportional share), 0 when it is gone."""
+def _memory_mib(pid: int, parts: tuple[str, ...]) -> float:
+    """Its memory (proportional share) of these kinds, 0 when it is gone."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
         return 0.0
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:")), 0.0)
+    return sum(int(line.split()[1]) / 1024 for line in lines if line.startswith(parts))
 
 
 def _machine_cpu_s() -> float:

@@ -10,15 +10,14 @@ import json
 import logging
 import os
 import signal
-import subprocess
 import sys
 import threading
-import time
 from dataclasses import asdict
 from datetime import datetime
 from typing import IO, Any
 
 from ingest.mqtt import Counts, Lane, make_measured_lane, mark_lanes, tune_process
+from ingest.offspring import Offspring, Process
 from kernel.clock import Clock
 from kernel.db import Database, DbRole
 from kernel.log import configure_log
@@ -26,7 +25,6 @@ from kernel.settings import Settings
 
 log = logging.getLogger(__name__)
 _TELL_S = 0.25
-_PAUSE_FIRST_S, _PAUSE_MOST_S = 0.2, 5.0
 _STOP_S = 7.0
 _NICE = 5
 
@@ -36,42 +34,36 @@ class MeasuredProcess:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._stop = threading.Event()
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[str] | None = None
         self._said: dict[str, Any] = {}
         self._before = Counts()  # of children that have ended
-        self._thread = threading.Thread(target=self._run, name="ingest-measured", daemon=True)
+        self._child = Offspring(
+            "ingest.apart",
+            name="ingest-measured",
+            describe=lambda: "the telemetry process",
+            greet=self._greet,
+            attend=self._listen,
+            lost=self._lose,
+        )
 
     def start(self) -> None:
         """Start the child, and again whenever it ends."""
-        self._thread.start()
+        self._child.start()
 
     def mark(self) -> None:
         """The child sends its own marks."""
 
     def begin_stop(self) -> None:
         """Tell the child to take no further batch."""
-        with self._lock:
-            self._stop.set()
-            if self._process is not None and self._process.stdin is not None:
-                with contextlib.suppress(OSError):
-                    self._process.stdin.close()
+        self._child.begin_stop()
 
     def stop(self, timeout_s: float) -> None:
         """Let it finish the batch in hand; kill it after `timeout_s`."""
-        self.begin_stop()
-        self._thread.join(timeout_s)
-        if self._thread.is_alive() and self._process is not None:
-            log.warning("the telemetry process did not leave within %.0f s and is killed", timeout_s)
-            self._process.kill()
-            self._thread.join(1.0)
+        self._child.stop(timeout_s)
 
     @property
     def pid(self) -> int | None:
         """Process id of the child while it runs."""
-        process = self._process
-        return process.pid if process is not None and process.poll() is None else None
+        return self._child.pid
 
     @property
     def counts(self) -> Counts:
@@ -98,44 +90,21 @@ class MeasuredProcess:
         """As of a lane; None while no child runs, and it grows old when the child hangs."""
         return _read_instant(self._said.get("caught_up_at"))
 
-    def _run(self) -> None:
-        pause_s = _PAUSE_FIRST_S
-        while not self._stop.is_set():
-            began_s = time.monotonic()
-            try:
-                self._attend()
-            except OSError as error:
-                log.error("the telemetry process could not be started: %s", error)
-            self._before, self._said = self.counts, {}
-            if self._stop.is_set():
-                return
-            pause_s = _PAUSE_FIRST_S if time.monotonic() - began_s > 30.0 else min(pause_s * 2, _PAUSE_MOST_S)
-            log.warning("the telemetry process ended; starting again in %.1f s", pause_s)
-            self._stop.wait(pause_s)
-
-    def _attend(self) -> None:
-        """One child from its start to its end."""
-        with self._lock:
-            if self._stop.is_set():
-                return
-            process = self._process = subprocess.Popen(
-                [sys.executable, "-m", "ingest.apart"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                process_group=0,  # Ctrl-C goes to the parent alone
-            )
-        assert process.stdin is not None and process.stdout is not None
+    def _greet(self, process: Process) -> None:
+        assert process.stdin is not None
         with contextlib.suppress(OSError, ValueError):  # it has ended already, or is to
-            process.stdin.write(self._settings.model_dump_json() + "\n")
+            process.stdin.write((self._settings.model_dump_json() + "\n").encode())
             process.stdin.flush()
+
+    def _listen(self, process: Process) -> None:
+        assert process.stdout is not None
         for line in process.stdout:
             with contextlib.suppress(ValueError):  # cut off by its end
                 self._said = json.loads(line)
         process.wait()
-        with self._lock, contextlib.suppress(OSError):
-            process.stdin.close()
-        process.stdout.close()
+
+    def _lose(self) -> None:
+        self._before, self._said = self.counts, {}
 
 
 def _read_instant(text: str | None) -> datetime | None:

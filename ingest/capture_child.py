@@ -17,6 +17,8 @@ from typing import IO, Any
 
 from ingest.address import hide_password
 from ingest.captured import describe_clip
+from ingest.outlet import OutletDesk
+from ingest.packets import CodedPacket
 from ingest.picture import PictureWriter
 from ingest.recording import Recording, folder_of
 from ingest.rtsp import Capture, Decode, Frame
@@ -40,6 +42,7 @@ class Surroundings:
     now: Callable[[], datetime]
     recordings: Path
     folder: Path
+    outlets: OutletDesk
 
 
 @dataclass(kw_only=True)
@@ -86,9 +89,10 @@ class Feed:
             ring_s=settings.ring_s,
             ring_bytes=settings.ring_bytes,
             on_frame=self._offer,
-            on_packet=self._recording.put if self._recording is not None else None,
+            on_packet=self._hand_on,
         )
         self.capture.want(Decode(order["decode"]))
+        self._outlet = around.outlets.open(order["url"])
 
     def start(self) -> None:
         """Begin."""
@@ -99,6 +103,12 @@ class Feed:
     def pace(self, looks_per_s: float) -> None:
         """Convert so many pictures a second."""
         self._pace = Pace(per_s=looks_per_s)
+
+    def _hand_on(self, packet: CodedPacket) -> None:
+        if self._outlet is not None:
+            self._outlet.put(packet)
+        if self._recording is not None:
+            self._recording.put(packet)
 
     def _offer(self, frame: Frame) -> None:
         due = self._pace.is_due(time.monotonic())
@@ -128,6 +138,8 @@ class Feed:
 
     def close(self) -> None:
         """End it; the recording's file in hand is finished."""
+        if self._outlet is not None:
+            self._outlet.close()
         self.capture.close(timeout_s=1.0)
         if self._recording is not None:
             self._recording.close(timeout_s=2.0)
@@ -208,6 +220,7 @@ def main(incoming: IO[str], outgoing: IO[str]) -> None:
         now=Clock.of(ClockSettings.model_validate(beginning["clock"])).now,
         recordings=Path(beginning["recordings"]),
         folder=Path(beginning["folder"]),
+        outlets=OutletDesk(Path(beginning["recordings"])),
     )
     child = Child(around, outgoing)
     stop = threading.Event()
@@ -221,6 +234,7 @@ def main(incoming: IO[str], outgoing: IO[str]) -> None:
             break
         told_s = time.monotonic() if whole else told_s
     child.close()
+    around.outlets.close()
     _tidy(around.folder, parent)
 
 

@@ -19,14 +19,13 @@ import logging
 import os
 import selectors
 import shutil
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
 from ingest.captured import CameraCapture
+from ingest.offspring import Offspring, Process
 from ingest.picture import memory_folder
 from ingest.recording import sweep_all
 from kernel.clock import Clock
@@ -37,7 +36,6 @@ log = logging.getLogger(__name__)
 SILENCE_S = 5.0
 FIRST_WORD_S = 30.0
 """A child may take longer to begin than it may be silent later."""
-_PAUSE_FIRST_S, _PAUSE_MOST_S = 0.2, 5.0
 _STOP_S = 4.0
 _SWEEP_S = 300.0
 
@@ -48,14 +46,19 @@ class CaptureGroup:
     def __init__(self, settings: Settings, folder: Path) -> None:
         self._settings = settings
         self._folder = folder
-        self._lock = threading.RLock()
         self._cameras: dict[int, CameraCapture] = {}
         self._numbers = 0
-        self._process: subprocess.Popen[bytes] | None = None
-        self._stop = threading.Event()
-        self.restarts = 0
-        self._thread = threading.Thread(target=self._run, name="capture-group", daemon=True)
-        self._thread.start()
+        self._child = Offspring(
+            "ingest.capture_child",
+            name="capture-group",
+            describe=lambda: f"the capture process of {len(self._cameras)} cameras",
+            greet=self._greet,
+            attend=self._listen,
+            lost=self._lose,
+            environment={"MALLOC_ARENA_MAX": "2"},  # threads must not each keep a heap of their own
+        )
+        self._lock = self._child.lock
+        self._child.start()
 
     def __len__(self) -> int:
         return len(self._cameras)
@@ -69,8 +72,12 @@ class CaptureGroup:
     @property
     def pid(self) -> int | None:
         """Process id of the child while it runs."""
-        process = self._process
-        return process.pid if process is not None and process.poll() is None else None
+        return self._child.pid
+
+    @property
+    def restarts(self) -> int:
+        """How often the child was started again."""
+        return self._child.restarts
 
     def add(self, code: str, url: str, pace: float) -> CameraCapture | None:
         """Begin to capture a camera; None when it has no room any more."""
@@ -95,30 +102,22 @@ class CaptureGroup:
 
     def begin_stop(self) -> None:
         """Tell the child to leave."""
-        with self._lock:
-            self._stop.set()
-            if self._process is not None and self._process.stdin is not None:
-                with contextlib.suppress(OSError):
-                    self._process.stdin.close()
+        self._child.begin_stop()
 
     def stop(self, timeout_s: float = _STOP_S) -> None:
         """Let it finish what it writes; kill it after `timeout_s`."""
-        self.begin_stop()
-        self._thread.join(timeout_s)
-        if self._thread.is_alive() and self._process is not None:
-            self._process.kill()
-            self._thread.join(1.0)
+        self._child.stop(timeout_s)
 
     @property
     def stopping(self) -> bool:
         """It takes no more cameras."""
-        return self._stop.is_set()
+        return self._child.stopping
 
     def tell(self, order: dict[str, Any]) -> bool:
         """Say something to the child. One that does not listen is killed; the next is told everything anew."""
         line = (json.dumps(order) + "\n").encode()
         with self._lock:
-            process = self._process
+            process = self._child.process
             if process is None or process.stdin is None or process.stdin.closed:
                 return False
             try:
@@ -130,51 +129,19 @@ class CaptureGroup:
                 return False
             return True
 
-    def _run(self) -> None:
-        pause_s = _PAUSE_FIRST_S
-        while not self._stop.is_set():
-            began_s = time.monotonic()
-            try:
-                self._attend()
-            except OSError as error:
-                log.error("a capture process could not be started: %s", error)
-            with self._lock:
-                cameras = list(self._cameras.values())
-                self._process = None
-            for camera in cameras:
-                camera.lose_child()
-            if self._stop.is_set():
-                return
-            self.restarts += 1
-            pause_s = _PAUSE_FIRST_S if time.monotonic() - began_s > 30.0 else min(pause_s * 2, _PAUSE_MOST_S)
-            log.warning("the capture process of %d cameras ended; starting again in %.1f s", len(cameras), pause_s)
-            self._stop.wait(pause_s)
+    def _greet(self, process: Process) -> None:
+        assert process.stdin is not None
+        os.set_blocking(process.stdin.fileno(), False)
+        self.tell(self._beginning())
+        for camera in self._cameras.values():
+            self.tell(camera.opening())
 
-    def _attend(self) -> None:
-        """One child from its start to its end."""
+    def _lose(self) -> None:
         with self._lock:
-            if self._stop.is_set():
-                return
-            process = self._process = subprocess.Popen(
-                [sys.executable, "-m", "ingest.capture_child"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                process_group=0,  # Ctrl-C goes to the parent alone
-                env={**os.environ, "MALLOC_ARENA_MAX": "2"},  # threads must not each keep a heap of their own
-            )
-            assert process.stdin is not None and process.stdout is not None
-            os.set_blocking(process.stdin.fileno(), False)
-            self.tell(self._beginning())
-            for camera in self._cameras.values():
-                self.tell(camera.opening())
-        try:
-            self._listen(process)
-        finally:
-            process.kill()
-            process.wait()
-            with self._lock, contextlib.suppress(OSError):
-                process.stdin.close()
-            process.stdout.close()
+            cameras = list(self._cameras.values())
+            self._child.process = None
+        for camera in cameras:
+            camera.lose_child()
 
     def _beginning(self) -> dict[str, Any]:
         settings = self._settings
@@ -186,7 +153,7 @@ class CaptureGroup:
             "folder": str(self._folder),
         }
 
-    def _listen(self, process: subprocess.Popen[bytes]) -> None:
+    def _listen(self, process: Process) -> None:
         """Until the child ends, or is silent for too long."""
         assert process.stdout is not None
         rest = b""

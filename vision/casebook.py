@@ -83,7 +83,8 @@ class Raised:
     device: Device
     zone: AnyZone
     finding: Finding
-    picture: Picture
+    picture: Picture | None
+    """None: it had to be let go before it could be written."""
     masks: tuple[Box, ...] = ()
     first: Kept | None = None
     clip: Clip | None = None
@@ -99,7 +100,8 @@ class Updated:
     finding: Finding
     kind: Later
     at: datetime
-    picture: Picture
+    picture: Picture | None
+    """None: it had to be let go before it could be written."""
     masks: tuple[Box, ...] = ()
 
 

@@ -8,6 +8,7 @@ at low priority; any number of processes may, and a killed one leaves a clip tha
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import logging
 import os
@@ -52,6 +53,8 @@ LATE = timedelta(seconds=75)
 """A clip whose seconds are over for so long comes no more from the capture. By then the recording's minute is finished."""
 PAUSE_S = 2.0
 NICE = 15
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+"""The disk's fault, not the clip's: it waits, and is taken up again after `CLAIM`."""
 
 
 class _Detects(Protocol):
@@ -76,7 +79,7 @@ class Copy:
 def mask_clip(source: Path, target: Path, detector: _Detects) -> Copy:
     """Write a masked copy of a video, H.264 without sound, at most 1280 pixels wide.
 
-    Raises ClipError: masking_failed (nothing that could be decoded), no_encoder.
+    Raises ClipError: masking_failed (nothing that could be decoded), no_encoder; OSError when the disk takes no more.
     """
     try:
         with av.open(str(source)) as given, av.open(str(target), "w", format="mp4", options=_FLAGS) as made:
@@ -84,6 +87,8 @@ def mask_clip(source: Path, target: Path, detector: _Detects) -> Copy:
                 raise ClipError("masking_failed")
             return _copy(given, made, detector)
     except av.error.FFmpegError as error:
+        if error.errno in DISK_FULL:
+            raise OSError(error.errno, "no room for the masked copy") from error
         raise ClipError(
             "no_encoder" if isinstance(error, av.error.EncoderNotFoundError) else "masking_failed"
         ) from error
@@ -237,7 +242,11 @@ class Masker:
             self._mask(clip, self._detector)
         except (psycopg.Error, PoolTimeout):
             raise
-        except Exception as error:  # whatever a decoder or detector stumbles over would stop it again each time
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in DISK_FULL:
+                log.error("a clip waits to be masked: %s", error, extra={"clip_id": clip.id})
+                return False
+            # whatever a decoder or detector stumbles over would stop it again each time
             code = str(error) if isinstance(error, ClipError) else "masking_failed"
             log.warning("clip not masked: %s", error, extra={"clip_id": clip.id})
             (self._settings.originals_dir / clip.path).unlink(missing_ok=True)

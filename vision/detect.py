@@ -111,21 +111,22 @@ class Detector:
         )
         boxes, scores, labels = self._canonical(boxes, scores, classes)
         boxes = (boxes - np.array([*shift, *shift], np.float32)) / np.float32(ratio)
-        limits = np.array([width, height, width, height], np.float32)
-        boxes = np.minimum(np.maximum(boxes, np.float32(0)), limits)
+        np.maximum(boxes, np.float32(0), out=boxes)
+        np.minimum(boxes, np.array([width, height, width, height], np.float32), out=boxes)
         return Detections(boxes=boxes, scores=scores, labels=labels, width_px=width, height_px=height)
 
     def _canonical(self, boxes: Floats, scores: Floats, classes: Ints) -> tuple[Floats, Floats, Ints]:
-        known = (classes >= 0) & (classes < len(self._labels)) & np.isfinite(boxes).all(axis=1) & np.isfinite(scores)
-        labels = np.where(known, self._labels[np.where(known, classes, 0)], -1)
-        wanted = (labels >= 0) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-        boxes, scores, labels = boxes[wanted], scores[wanted], labels[wanted]
+        labels = self._labels.take(classes, mode="clip")  # what a broken network says is sorted out below
+        wanted = (classes >= 0) & (classes < len(self._labels)) & (labels >= 0)
+        wanted &= np.isfinite(boxes).all(axis=1) & np.isfinite(scores) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        if not wanted.all():
+            boxes, scores, labels = boxes[wanted], scores[wanted], labels[wanted]
         if self.description.head is not Head.YOLO26_E2E and len(scores) > 1:
             if len(scores) > MAX_CANDIDATES:
                 best = np.argpartition(-scores, MAX_CANDIDATES)[:MAX_CANDIDATES]
                 boxes, scores, labels = boxes[best], scores[best], labels[best]
-            keep = suppress(boxes, scores, labels, self.description.max_overlap)
-            boxes, scores, labels = boxes[keep], scores[keep], labels[keep]
+            kept = suppress(boxes, scores, labels, self.description.max_overlap)
+            boxes, scores, labels = boxes[kept], scores[kept], labels[kept]
         return boxes, scores, labels
 
 

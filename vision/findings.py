@@ -10,6 +10,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -57,6 +58,8 @@ class Studio:
     settings: Settings
     lettering: Lettering
     rules: BookKeeper = field(default_factory=BookKeeper)  # of the cameras' health
+    written: list[Path] = field(default_factory=list)
+    """Files of the transaction in hand, for who has to take them away when it comes to nothing."""
 
     def draw(self, scene: Snapshot) -> bytes:
         """The masked picture with boxes, outline and a band of text."""
@@ -108,6 +111,7 @@ def keep_snapshot(connection: Connection, snapshot: Snapshot, studio: Studio, no
     original = None
     if settings.evidence.keep_originals:
         original = write_original(settings.originals_dir, evidence_id, snapshot.picture, snapshot.masks, snapshot.at)
+        studio.written.append(settings.originals_dir / original.path)
     width, height = measure_jpeg(jpeg)
     shown = Shown(
         id=evidence_id,
@@ -124,6 +128,7 @@ def keep_snapshot(connection: Connection, snapshot: Snapshot, studio: Studio, no
         lat=snapshot.device.lat,
         detail=dict(snapshot.detail),
     )
+    studio.written.append(settings.evidence_dir / shown.path)
     write_evidence(connection, settings.evidence_dir, shown)
     if original is not None:
         keep_original(connection, evidence_id, original, now)
@@ -220,9 +225,11 @@ def _as_growth(item: Raised) -> Updated:
 
 def _resume(connection: Connection, known: _Known, item: Raised, studio: Studio, now: datetime) -> None:
     """It is back before its incident was closed: the same report, told to be no longer over."""
-    snapshot = _snapshot_of(item, "latest", item.picture, item.masks, item.finding.raised_at)
-    evidence_id = keep_snapshot(connection, snapshot, studio, now)
-    _change_report(connection, known.id, {}, {"latest": str(evidence_id)}, evidence_id)
+    evidence_id = None
+    if item.picture is not None:
+        snapshot = _snapshot_of(item, "latest", item.picture, item.masks, item.finding.raised_at)
+        evidence_id = keep_snapshot(connection, snapshot, studio, now)
+    _change_report(connection, known.id, {}, "latest", evidence_id)
     connection.execute("UPDATE report SET detail = detail - 'cleared_at' WHERE id = %s", (known.id,))
     _tell(connection, known.id, "back", item.finding.raised_at, evidence_id, None, {}, now)
     if item.clip is not None:
@@ -234,8 +241,9 @@ def _resume(connection: Connection, known: _Known, item: Raised, studio: Studio,
 def _keep_pictures(connection: Connection, item: Raised, studio: Studio, now: datetime) -> dict[str, UUID]:
     finding = item.finding
     pictures = {}
-    threshold = _snapshot_of(item, "threshold", item.picture, item.masks, finding.raised_at)
-    pictures["threshold"] = keep_snapshot(connection, threshold, studio, now)
+    if item.picture is not None:
+        threshold = _snapshot_of(item, "threshold", item.picture, item.masks, finding.raised_at)
+        pictures["threshold"] = keep_snapshot(connection, threshold, studio, now)
     if item.first is not None and item.first.at < finding.raised_at:
         first = _snapshot_of(item, "first", item.first.picture(), item.first.masks, item.first.at)
         pictures["first"] = keep_snapshot(connection, first, studio, now)
@@ -281,8 +289,9 @@ def _describe(item: Raised, pictures: Mapping[str, UUID]) -> dict[str, Any]:
         },
         "measured": measured,
     }
-    if "first" not in pictures:
-        found["missing"] = {"first": NOT_KEPT}
+    missing = {name: NOT_KEPT for name in ("first", "threshold") if name not in pictures}
+    if missing:
+        found["missing"] = missing
     return found
 
 
@@ -295,9 +304,10 @@ def write_update(connection: Connection, item: Updated, studio: Studio, now: dat
     known = _find_report(connection, f"{item.device.code}:{zone.name}:{finding.rule}:{finding.key}")
     if known is None or known.over:
         return False
-    moment = item.kind.value
-    snapshot = _snapshot_of(item, moment, item.picture, item.masks, item.at)
-    evidence_id = keep_snapshot(connection, snapshot, studio, now)
+    evidence_id = None
+    if item.picture is not None:
+        snapshot = _snapshot_of(item, item.kind.value, item.picture, item.masks, item.at)
+        evidence_id = keep_snapshot(connection, snapshot, studio, now)
     changes: dict[str, Any] = {}
     if item.kind is Later.CLEARED:
         cleared_at = finding.cleared_at or item.at
@@ -309,25 +319,26 @@ def write_update(connection: Connection, item: Updated, studio: Studio, now: dat
             "measured": dict(finding.detail),
         }
     slot = "cleared" if item.kind is Later.CLEARED else "latest"
-    _change_report(connection, known.id, changes, {slot: str(evidence_id)}, evidence_id)
+    _change_report(connection, known.id, changes, slot, evidence_id)
     _tell(connection, known.id, item.kind.value, item.at, evidence_id, finding.severity, changes, now)
     return True
 
 
 def _change_report(
-    connection: Connection, report_id: UUID, changes: Mapping[str, Any], pictures: Mapping[str, str], evidence_id: UUID
+    connection: Connection, report_id: UUID, changes: Mapping[str, Any], slot: str, evidence_id: UUID | None
 ) -> None:
+    """What is known now; `slot`: which of the report's pictures `evidence_id` is, if there is one."""
     connection.execute(
         """
-        UPDATE report SET evidence_ids = evidence_ids || %(evidence)s::uuid, detail = detail || %(changes)s
+        UPDATE report SET evidence_ids = evidence_ids || %(evidence)s::uuid[], detail = detail || %(changes)s
             || jsonb_build_object('evidence', coalesce(detail -> 'evidence', '{}') || %(pictures)s)
         WHERE id = %(id)s
         """,
         {
             "id": report_id,
-            "evidence": evidence_id,
+            "evidence": [] if evidence_id is None else [evidence_id],
             "changes": Jsonb(dict(changes)),
-            "pictures": Jsonb(dict(pictures)),
+            "pictures": Jsonb({} if evidence_id is None else {slot: str(evidence_id)}),
         },
     )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -36,7 +37,12 @@ MAX_FROM_CAMERA_M = 2_000.0
 
 
 class GroundError(Exception):
-    """Pairs that give no usable ground plane; the text says why."""
+    """Pairs that give no usable ground plane; the text says why, and `code` in a stable word."""
+
+    def __init__(self, text: str, code: str = "no_plane", **params: Any) -> None:
+        super().__init__(text)
+        self.code = code
+        self.params = params
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,26 +124,36 @@ def fit_ground(points: Sequence[Point], metres: Sequence[Metres]) -> Ground:
     Raises GroundError: too few, degenerate, folded (the horizon would run between them), mirrored, contradicting.
     """
     if len(points) != len(metres):
-        raise GroundError(f"there are {len(points)} points and {len(metres)} places in metres: they belong in pairs")
+        raise GroundError(
+            f"there are {len(points)} points and {len(metres)} places in metres: they belong in pairs", "unpaired"
+        )
     if not MIN_PAIRS <= len(points) <= MAX_PAIRS:
-        raise GroundError(f"{MIN_PAIRS} to {MAX_PAIRS} pairs are needed, not {len(points)}")
+        raise GroundError(
+            f"{MIN_PAIRS} to {MAX_PAIRS} pairs are needed, not {len(points)}", "few_pairs", limit=MIN_PAIRS
+        )
     seen, ground = np.array(points, np.float64), np.array(metres, np.float64)
     if not (np.isfinite(seen).all() and np.isfinite(ground).all()):
         raise GroundError("a number is not finite")
     if float(np.abs(ground).max()) > MAX_FROM_CAMERA_M:
-        raise GroundError(f"a place is more than {MAX_FROM_CAMERA_M:.0f} m from the camera")
+        raise GroundError(
+            f"a place is more than {MAX_FROM_CAMERA_M:.0f} m from the camera", "far", limit=MAX_FROM_CAMERA_M
+        )
     matrix = _solve(seen, ground)
     depths = matrix[2, 0] * seen[:, 0] + matrix[2, 1] * seen[:, 1] + matrix[2, 2]
     if depths.min() * depths.max() <= 0:
-        raise GroundError("the pairs are folded: are two of them in the wrong order?")
+        raise GroundError("the pairs are folded: are two of them in the wrong order?", "folded")
     matrix = matrix / depths[np.abs(depths).argmax()]
     if np.linalg.det(matrix) > 0:
-        raise GroundError("the pairs show the ground mirrored: are east and north exchanged?")
+        raise GroundError("the pairs show the ground mirrored: are east and north exchanged?", "mirrored")
     found = Ground(matrix=tuple(float(value) for value in matrix.ravel()))
     errors = _errors(found, seen, ground)
     worst = int(errors.argmax())
     if errors[worst] > MAX_ERROR:
-        raise GroundError(f"pair {worst + 1} contradicts the others by {100 * errors[worst]:.1f} % of the picture")
+        percent = round(100 * float(errors[worst]), 1)
+        raise GroundError(
+            f"pair {worst + 1} contradicts the others by {percent} % of the picture",
+            "contradicts", pair=worst + 1, percent=percent,
+        )  # fmt: skip
     return Ground(matrix=found.matrix, error=float(np.sqrt((errors**2).mean())))
 
 

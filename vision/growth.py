@@ -25,11 +25,13 @@ UNTOLD = Growth()
 def grow(
     growth: Growth, size: float, severity: int | None, now_s: float, *, least: float, hold_s: float
 ) -> tuple[Growth, bool]:
-    """The new growth, and whether it is to be told of again: half as large again (by `least` at least), for some seconds.
+    """The new growth, and whether it is to be told of again: half as large again (by `least` at least), or severe now and not
+    before; for some seconds.
 
     `severity`: that of the new size; what was severe once stays so. `hold_s`: no longer than this is waited.
     """
-    if size < max(GROWN * growth.told, growth.told + least):
+    worse = severity is not None and growth.severity is None
+    if not worse and size < max(GROWN * growth.told, growth.told + least):
         return replace(growth, since_s=None), False
     since_s = now_s if growth.since_s is None else growth.since_s
     if now_s - since_s < min(GROWN_S, hold_s):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from functools import lru_cache
 
+import cv2
 import numpy as np
 
 from vision.model import Floats, Ints
@@ -40,10 +41,11 @@ def decode_end_to_end(output: Floats, min_score: float, input_hw: tuple[int, int
 def decode_yolo(output: Floats, min_score: float, input_hw: tuple[int, int]) -> Raw:
     """(1, 4 + classes, N) columns of cx cy w h and class scores."""
     columns = output[0]
-    keep = np.flatnonzero(np.maximum.reduce(columns[4:]) >= min_score)
-    kept = columns[:, keep].T
-    classes = kept[:, 4:].argmax(axis=1).astype(np.int64)
-    return _corners(kept[:, :4]), kept[:, 4:].max(axis=1, initial=0.0).astype(np.float32), classes
+    best = np.maximum.reduce(columns[4:])
+    keep = np.flatnonzero(best >= min_score)
+    kept = columns[:, keep]
+    classes = kept[4:].argmax(axis=0).astype(np.int64, copy=False)
+    return _corners(kept[:4].T), best[keep].astype(np.float32, copy=False), classes
 
 
 def decode_yolox(output: Floats, min_score: float, input_hw: tuple[int, int]) -> Raw:
@@ -81,7 +83,7 @@ def yolox_grid(input_hw: tuple[int, int]) -> tuple[Floats, Floats]:
 
 def _corners(centres: Floats) -> Floats:
     half = centres[:, 2:4] / 2
-    return np.concatenate([centres[:, :2] - half, centres[:, :2] + half], axis=1).astype(np.float32)
+    return np.concatenate([centres[:, :2] - half, centres[:, :2] + half], axis=1, dtype=np.float32)
 
 
 DECODERS: dict[Head, Callable[[Floats, float, tuple[int, int]], Raw]] = {
@@ -93,25 +95,21 @@ DECODERS: dict[Head, Callable[[Floats, float, tuple[int, int]], Raw]] = {
 
 def overlaps(first: Floats, second: Floats) -> Floats:
     """Intersection over union of every pair: (N, 4) and (M, 4) boxes give (N, M)."""
-    ax1, ay1, ax2, ay2 = first.T[:, :, None]
-    bx1, by1, bx2, by2 = second.T[:, None, :]
-    width = np.minimum(ax2, bx2) - np.maximum(ax1, bx1)
-    height = np.minimum(ay2, by2) - np.maximum(ay1, by1)
-    inner = np.maximum(width, 0) * np.maximum(height, 0)
-    areas_1 = np.maximum(ax2 - ax1, 0) * np.maximum(ay2 - ay1, 0)
-    areas_2 = np.maximum(bx2 - bx1, 0) * np.maximum(by2 - by1, 0)
-    return np.asarray(inner / np.maximum(areas_1 + areas_2 - inner, 1e-9), np.float32)
+    # few calls, each over both axes: with a dozen boxes the calls are what costs
+    one, other = first[:, None], second[None]
+    sides = np.minimum(one[..., 2:], other[..., 2:])
+    sides -= np.maximum(one[..., :2], other[..., :2])
+    np.maximum(sides, 0, out=sides)
+    inner = sides[..., 0] * sides[..., 1]
+    sides_1, sides_2 = first[:, 2:] - first[:, :2], second[:, 2:] - second[:, :2]
+    whole = (sides_1[:, 0] * sides_1[:, 1])[:, None] + sides_2[:, 0] * sides_2[:, 1]
+    whole -= inner
+    return np.asarray(inner / np.maximum(whole, 1e-9, out=whole), np.float32)
 
 
 def suppress(boxes: Floats, scores: Floats, groups: Ints, max_overlap: float) -> Ints:
     """Greedy non-maximum suppression inside each group; indices kept, best score first."""
-    order = np.argsort(-scores, kind="stable")
-    boxes, groups = boxes[order], groups[order]
-    rivals = (overlaps(boxes, boxes) > max_overlap) & (groups[:, None] == groups[None, :])
-    dropped = np.zeros(len(order), bool)
-    kept: list[int] = []
-    for rank, index in enumerate(order.tolist()):
-        if not dropped[rank]:
-            kept.append(index)
-            dropped |= rivals[rank]
-    return np.array(kept, np.int64)
+    sides = boxes.copy()  # as corner, width and height
+    sides[:, 2:] -= boxes[:, :2]
+    kept = cv2.dnn.NMSBoxesBatched(sides, scores, groups.astype(np.int32), -1.0, max_overlap)  # type: ignore[arg-type]
+    return np.array(kept, np.int64).reshape(-1)

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from kernel.clock import to_local
 
@@ -48,9 +49,9 @@ class Window(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> Window:
         if self.allow == (self.dwell_s is not None):
-            raise ValueError("either allow = true or dwell_s")
+            raise PydanticCustomError("allow_or_dwell", "either allow = true or dwell_s")
         if self.begins.tzinfo is not None or self.ends.tzinfo is not None:
-            raise ValueError("times are local, without an offset")
+            raise PydanticCustomError("local_time", "times are local, without an offset")
         return self
 
     def holds(self, local: datetime) -> bool:

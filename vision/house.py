@@ -15,7 +15,7 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import LiteralString
 from uuid import UUID
@@ -34,7 +34,7 @@ BATCH = 200
 STRAY_AFTER = timedelta(days=1)
 """A file without a row is left so long to whoever may be writing it."""
 _STRAY_DAYS = 3
-"""How many days' folders are searched for such files."""
+"""How many days' folders are searched for such files each time; of the older ones another one each time."""
 _OPENINGS_KEPT = timedelta(days=1)
 _SUFFIXES = (".jpg", ".mp4")
 
@@ -175,11 +175,12 @@ _KNOWN_ORIGINALS = """
 
 
 def drop_strays(database: Database, folder: Path, query: LiteralString, now: datetime) -> int:
-    """Delete files of the last days that no row knows: written by a process that was killed before its commit."""
+    """Delete files that no row knows: written by a process that was killed before its commit. The last days' each time, all
+    others' in turn: housekeeping may have been away for long."""
     before_s = (now - STRAY_AFTER).timestamp()
     count = 0
-    for day in (now.date() - timedelta(days=back) for back in range(_STRAY_DAYS + 1)):
-        old = [path for path in _files_of(folder, day) if _modified_s(path) < before_s]
+    for where in _choose_days(folder, now):
+        old = [path for path in _files_of(where) if _modified_s(path) < before_s]
         names = [str(path.relative_to(folder)) for path in old]
         if not names:
             continue
@@ -192,10 +193,15 @@ def drop_strays(database: Database, folder: Path, query: LiteralString, now: dat
     return count
 
 
-def _files_of(folder: Path, day: date) -> list[Path]:
-    where = folder / f"{day:%Y/%m/%d}"
-    if not where.is_dir():
-        return []
+def _choose_days(folder: Path, now: datetime) -> list[Path]:
+    """Folders of days, `<year>/<month>/<day>`, to be searched this time."""
+    recent = [folder / f"{now.date() - timedelta(days=back):%Y/%m/%d}" for back in range(_STRAY_DAYS + 1)]
+    older = sorted(set(folder.glob("[0-9][0-9][0-9][0-9]/[0-9][0-9]/[0-9][0-9]")) - set(recent))
+    turn = [older[int(now.timestamp() // HOUSE_S) % len(older)]] if older else []
+    return [where for where in (*recent, *turn) if where.is_dir()]
+
+
+def _files_of(where: Path) -> list[Path]:
     found = [entry for entry in os.scandir(where) if entry.is_file()]
     # what begins with a dot was being written when its process was killed
     return [Path(entry.path) for entry in found if entry.name.endswith(_SUFFIXES) or entry.name.startswith(".")]

@@ -36,6 +36,7 @@ from vision.scene import Scene, SceneError, parse_scene
 from vision.scheduler import Wish
 from vision.store import CameraRow, CheckRequest
 from vision.telling import Teller, describe_look
+from vision.thrift import FEW, choose_decode
 from vision.track import TrackerState
 from vision.watch import Look, Watch
 
@@ -45,6 +46,8 @@ HEALTH_EVERY_S = 1.0
 SAVE_EVERY_S = 3.0
 VIEW_KEY = ("", "view")
 """Row of vision_state that keeps a camera's usual view, so that one turned while we were away is noticed."""
+TURN_KEY = ("", "turn")
+"""Row of vision_state that says at which of its presets a moving camera stands."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,15 +129,20 @@ class LiveCamera:
         self._picture: Picture | None = None
         self._boxes: tuple[Box, ...] = ()
         self._masks: tuple[Box, ...] = ()
+        self._key_at: datetime | None = None
+        self._key_every_s: float | None = None
+        self.decode = Decode.REFERENCED if self.watch.scene.zones else Decode.KEY
+        """Of its stream; more of it by `save_decoding`."""
         self.capture = pool.open(row.device.code, row.url)
-        if not self.watch.scene.zones:
-            self.capture.want(
-                Decode.KEY
-            )  # nothing is followed here: whether the picture can be believed is all that counts
-        self.casebook = Casebook(
-            row.device, self.watch.scene.zones, self.capture, settings.evidence, settings.originals_dir
-        )
-        self.casebook.load(saved)
+        try:
+            self.capture.want(self.decode)
+            self.casebook = Casebook(
+                row.device, self.watch.scene.zones, self.capture, settings.evidence, settings.originals_dir
+            )
+            self.casebook.load(saved)
+        except BaseException:
+            self.capture.close()
+            raise
 
     def _parse(self, value: Any, rules: Mapping[str, AnyRule]) -> Scene:
         try:
@@ -239,8 +247,24 @@ class LiveCamera:
             )
         return told
 
+    def save_decoding(self, saving: bool, granted_s: float) -> None:
+        """Decode what is needed; `saving`: the detector cannot keep up, and this camera is looked at every `granted_s`."""
+        fps = self.capture.status().fps
+        self.decode = choose_decode(
+            watched=bool(self.watch.scene.zones),
+            saving=saving,
+            urgent=bool(self._checks) or self._follows,
+            granted_s=granted_s,
+            key_every_s=self._key_every_s,
+            few=0 < fps < FEW * self._settings.vision.fps,
+        )
+        self.capture.want(self.decode)
+
     def _judge_key(self, frame: SharedFrame) -> None:
         key = self.capture.newest_key()
+        if key is not None and (self._key_at is None or key.received_at != self._key_at):
+            self._key_every_s = None if self._key_at is None else _apart_s(self._key_at, key.received_at)
+            self._key_at = key.received_at
         if key is not None and self._key_seq < key.seq < frame.seq:
             self.watch.judge_key(key.picture(), key.received_at)
         self._key_seq = key.seq if key is not None else 0
@@ -382,8 +406,11 @@ def dump(watch: Watch) -> dict[tuple[str, str], Any]:
     result: dict[tuple[str, str], Any] = {}
     for zone in watch.scene.zones:
         if zone.name in watch.states:
-            state = watch.rules[zone.rule].dump(watch.states[zone.name])
+            rule = watch.rules[zone.rule]
+            state = rule.dump(rule.brief(watch.states[zone.name]))
             result[(zone.name, zone.rule)] = {"zone": _fingerprint(zone), "state": state}
+    if watch.scene.presets:
+        result[TURN_KEY] = {"preset": watch.turn.preset}
     health = watch.health_state
     if health.view is not None and not watch.scene.presets:
         result[VIEW_KEY] = {

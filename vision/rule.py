@@ -75,6 +75,10 @@ class Zone(Generic[P]):
         return inside
 
 
+def _whole(state: Any) -> Any:
+    return state
+
+
 def _is_quiet(state: Any, zone: Zone[Any]) -> ZoneStatus:
     """For rules that say nothing of how their zone stands."""
     return ZoneStatus(state=ZoneState.QUIET)
@@ -100,6 +104,8 @@ class Rule(Generic[P, S]):
     judge: Callable[[S, Sight, Zone[P], Category], Presence]
     """One look of a closure check: is what this rule reports under that category there now?"""
     status: Callable[[S, Zone[P]], ZoneStatus] = _is_quiet
+    brief: Callable[[S], S] = _whole
+    """What of a state is worth keeping over a restart: it is written every few seconds."""
     on_ground: bool = True
     """Its zones lie on the ground (a staff gauge in a river does not): no horizon may run through them."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 from shapely import Polygon
 from shapely.validation import explain_validity
 
@@ -26,7 +27,16 @@ Metre = Annotated[float, Field(ge=-MAX_FROM_CAMERA_M, le=MAX_FROM_CAMERA_M, allo
 
 
 class SceneError(Exception):
-    """A scene that cannot be used; the text says which zone and why."""
+    """A scene that cannot be used; the text says which zone and why.
+
+    For pages: `code` is a stable word, `zone` its name ("" for the scene as a whole), `params` what the words need (`field`, `limit` …).
+    """
+
+    def __init__(self, text: str, code: str = "bad_value", *, zone: str = "", **params: Any) -> None:
+        super().__init__(text)
+        self.code = code
+        self.zone = zone
+        self.params = params
 
 
 class _ZoneModel(BaseModel):
@@ -43,7 +53,7 @@ class _ZoneModel(BaseModel):
     @model_validator(mode="after")
     def _check_position(self) -> _ZoneModel:
         if (self.lon is None) != (self.lat is None):
-            raise ValueError("lon and lat belong together")
+            raise PydanticCustomError("half_position", "lon and lat belong together")
         return self
 
 
@@ -86,16 +96,16 @@ def parse_scene(value: Any, rules: Mapping[str, AnyRule]) -> Scene:
     try:
         model = SceneModel.model_validate(value)
     except ValidationError as error:
-        raise SceneError(_say(error, "scene")) from None
+        raise _explain(error, "scene", zone=_name_zone(error, value)) from None
     names: set[str] = set()
     for zone in model.zones:
         if zone.name in names:
-            raise SceneError(f"zone {zone.name!r}: there are two of this name")
+            raise SceneError(f"zone {zone.name!r}: there are two of this name", "double_zone", zone=zone.name)
         names.add(zone.name)
     ground = _fit(model.ground) if model.ground is not None else None
     presets = _check_presets(model)
     if presets and ground is not None:
-        raise SceneError("ground: a moving camera has no one ground plane")
+        raise SceneError("ground: a moving camera has no one ground plane", "ground_moving")
     return Scene(zones=tuple(_check_zone(zone, rules, ground) for zone in model.zones), presets=presets)
 
 
@@ -108,30 +118,31 @@ def read_scene(path: Path, rules: Mapping[str, AnyRule]) -> Scene:
     try:
         return parse_scene(value, rules)
     except SceneError as error:
-        raise SceneError(f"{path}: {error}") from None
+        raise SceneError(f"{path}: {error}", error.code, zone=error.zone, **error.params) from None
 
 
 def _fit(model: _GroundModel) -> Ground:
     try:
         return fit_ground(model.points, model.metres)
     except GroundError as error:
-        raise SceneError(f"ground: {error}") from None
+        raise SceneError(f"ground: {error}", f"ground_{error.code}", **error.params) from None
 
 
 def _check_presets(model: SceneModel) -> tuple[Preset, ...]:
     presets: list[Preset] = []
     for preset in model.presets:
         if any(other.name == preset.name for other in presets):
-            raise SceneError(f"preset {preset.name!r}: there are two of this name")
+            raise SceneError(f"preset {preset.name!r}: there are two of this name", "double_preset", preset=preset.name)
         try:
             presets.append(Preset(name=preset.name, view=unpack_view(preset.view)))
         except ValueError as error:
-            raise SceneError(f"preset {preset.name!r}: {error}") from None
+            raise SceneError(f"preset {preset.name!r}: {error}", "bad_view", preset=preset.name) from None
     names = {preset.name for preset in presets}
     for zone in model.zones:
         if zone.preset not in (names or {""}):
             why = f"there is no preset {zone.preset!r}" if zone.preset else "it must say to which preset it belongs"
-            raise SceneError(f"zone {zone.name!r}: {why}")
+            code = "unknown_preset" if zone.preset else "preset_needed"
+            raise SceneError(f"zone {zone.name!r}: {why}", code, zone=zone.name, preset=zone.preset)
     return tuple(presets)
 
 
@@ -139,16 +150,18 @@ def _check_zone(zone: _ZoneModel, rules: Mapping[str, AnyRule], ground: Ground |
     rule = rules.get(zone.rule)
     if rule is None:
         known = ", ".join(sorted(rules))
-        raise SceneError(f"zone {zone.name!r}: there is no rule {zone.rule!r} (there are: {known})")
+        text = f"zone {zone.name!r}: there is no rule {zone.rule!r} (there are: {known})"
+        raise SceneError(text, "unknown_rule", zone=zone.name, rule=zone.rule)
     check_polygon(zone.name, zone.polygon)
     if not rule.on_ground:
         ground = None
     if ground is not None and min(ground.nearness(point) for point in zone.polygon) < MIN_NEARNESS:
-        raise SceneError(f"zone {zone.name!r}: it reaches the horizon of the ground plane: draw it lower")
+        text = f"zone {zone.name!r}: it reaches the horizon of the ground plane: draw it lower"
+        raise SceneError(text, "horizon", zone=zone.name)
     try:
         parameters = rule.parameters.model_validate(zone.parameters)
     except ValidationError as error:
-        raise SceneError(_say(error, f"zone {zone.name!r}: parameters of {zone.rule}")) from None
+        raise _explain(error, f"zone {zone.name!r}: parameters of {zone.rule}", zone=zone.name) from None
     return Zone(
         name=zone.name,
         rule=zone.rule,
@@ -165,15 +178,34 @@ def check_polygon(name: str, polygon: tuple[Point, ...]) -> None:
     """Raise SceneError when the polygon crosses or touches itself, or has no area to speak of."""
     shape = Polygon(polygon)
     if not shape.is_valid:
-        reason = explain_validity(shape)
+        code, reason = "not_polygon", explain_validity(shape)
         if reason.startswith("Self-intersection"):
-            reason = f"its outline crosses itself at {reason.partition('[')[2].rstrip(']')}"
-        raise SceneError(f"zone {name!r}: not a polygon: {reason}")
+            code, reason = "crosses", f"its outline crosses itself at {reason.partition('[')[2].rstrip(']')}"
+        raise SceneError(f"zone {name!r}: not a polygon: {reason}", code, zone=name)
     if shape.area < MIN_AREA:
-        raise SceneError(f"zone {name!r}: not a polygon: it has no area")
+        raise SceneError(f"zone {name!r}: not a polygon: it has no area", "no_area", zone=name)
 
 
-def _say(error: ValidationError, where: str) -> str:
+_LIMITS = ("gt", "ge", "lt", "le", "min_length", "max_length", "limit")
+
+
+def _explain(error: ValidationError, where: str, *, zone: str) -> SceneError:
+    """The first of what is wrong: which field, and the kind of mistake by pydantic's own word for it or the rule's."""
     first = error.errors(include_url=False)[0]
     place = ".".join(str(part) for part in first["loc"])
-    return f"{where}: {place}: {first['msg']}" if place else f"{where}: {first['msg']}"
+    text = f"{where}: {place}: {first['msg']}" if place else f"{where}: {first['msg']}"
+    field = next((str(part) for part in reversed(first["loc"]) if isinstance(part, str)), "")
+    context = first.get("ctx", {})
+    limit = next((context[name] for name in _LIMITS if name in context), None)
+    return SceneError(text, first["type"], zone=zone, field=field, limit=limit)
+
+
+def _name_zone(error: ValidationError, value: Any) -> str:
+    """The name of the zone in which the first mistake is."""
+    place = error.errors(include_url=False)[0]["loc"]
+    if len(place) < 2 or place[0] != "zones" or not isinstance(place[1], int):
+        return ""
+    try:
+        return str(value["zones"][place[1]]["name"])
+    except (KeyError, IndexError, TypeError):
+        return ""

@@ -79,6 +79,8 @@ class Scheduler(Generic[Key]):
     _events: dict[Key, deque[tuple[float, float, int]]] = field(default_factory=dict)
     """When, looks made, looks skipped."""
     _began_s: dict[Key, float] = field(default_factory=dict)
+    _granted_s: dict[Key, float] = field(default_factory=dict)
+    """Between two looks, by the last `pick`."""
 
     def want(self, key: Key, wish: Wish, now_s: float) -> None:
         """A camera's wish from now on; it waits for its next picture."""
@@ -105,7 +107,8 @@ class Scheduler(Generic[Key]):
 
     def withdraw(self, key: Key) -> None:
         """The picture that waits is not to be looked at (the camera is blind)."""
-        self._places[key] = replace(self._places[key], fresh_s=None)
+        if self._places[key].fresh_s is not None:
+            self._places[key] = replace(self._places[key], fresh_s=None)
 
     def drop(self, keys: Iterable[Key]) -> None:
         """Cameras that are no more."""
@@ -119,7 +122,7 @@ class Scheduler(Generic[Key]):
 
     def pick(self, now_s: float, most: int = 1) -> list[Key]:
         """Cameras to be looked at now, the earliest deadline first."""
-        every_s = stretch(
+        every_s = self._granted_s = stretch(
             {key: place.wish for key, place in self._places.items()}, self.cost_s, self.share * self.side_by_side
         )
         waiting: list[tuple[float, int, Key]] = []
@@ -150,6 +153,21 @@ class Scheduler(Generic[Key]):
             each_s = took_s * min(looks, self.side_by_side) / looks
             self.cost_s += COST_WEIGHT * (each_s - self.cost_s)
         self.share = max(0.2, SHARE - overhead)
+
+    @property
+    def load(self) -> float:
+        """All wishes together over what can be done: above 1 looks are skipped."""
+        wanted = sum(self.cost_s / place.wish.every_s for place in self._places.values())
+        return wanted / (self.share * self.side_by_side)
+
+    def granted_s(self, key: Key) -> float:
+        """Seconds between two looks that a camera is given now; infinite before it was thought of."""
+        return self._granted_s.get(key, float("inf"))
+
+    def wanted_per_s(self, key: Key) -> float:
+        """Looks a second that a camera wants."""
+        place = self._places.get(key)
+        return 0.0 if place is None else 1 / place.wish.every_s
 
     def looks_per_s(self, key: Key, now_s: float) -> float:
         """Looks a second, over the last seconds."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vision.background import Mask, find_changes
 from vision.model import Box, Picture, Point
-from vision.motion import THUMBNAIL, Grey, Grey32
+from vision.motion import THUMBNAIL, Grey, Grey32, shrink
 
 PATCH_SIZE = 16
 PATCH_SCALE = 32.0
@@ -75,6 +75,8 @@ class View:
     picture: Picture
     background: Grey32 | None = None
     learnt_at: datetime | None = None
+    small: Grey | None = None
+    """The picture's thumbnail, where somebody has made it already."""
 
     def patch(self, box: Box) -> Patch | None:
         """What the place looks like now; None when it is too small to say."""
@@ -119,8 +121,7 @@ class View:
     @cached_property
     def thumbnail(self) -> Grey:
         """Grey, (180, 320)."""
-        small = cv2.resize(self.picture, THUMBNAIL, interpolation=cv2.INTER_AREA)
-        return np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), np.uint8)
+        return shrink(self.picture) if self.small is None else self.small
 
     @cached_property
     def _changes(self) -> Mask | None:

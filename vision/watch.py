@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from weakref import ref
 
 from vision.background import BackgroundState, learn_background
 from vision.health import Blindness, Health, HealthState, confirm_view, edges, measure_health, watch_repeats
@@ -63,6 +64,8 @@ class Watch:
     """Where a moving camera stands; unused for one that stands still."""
     places: dict[str, tuple[HealthState, BackgroundState]] = field(default_factory=dict)
     """Of a moving camera: what is known of its views other than the present one."""
+    _shrunk: tuple[ref[Picture], Grey] | None = None
+    """The picture that was judged last, while it is kept anywhere, and its thumbnail."""
 
     def judge(self, picture: Picture, now: datetime, *, key: bool) -> Health:
         """Cheap figures of a picture, for every frame that is taken. Sets `blind` and `doubt`.
@@ -72,6 +75,7 @@ class Watch:
         if self.judged is not None and not key and 0 <= (now - self.judged[0]).total_seconds() < JUDGE_EVERY_S:
             return self.judged[1]
         thumbnail = shrink(picture)
+        self._shrunk = (ref(picture), thumbnail)
         self.motion, _ = judge_motion(self.motion, thumbnail, now)
         if self.scene.presets:
             self._follow_turning(thumbnail, now)
@@ -88,7 +92,8 @@ class Watch:
 
     def view(self, picture: Picture) -> View:
         """The picture as the rules may ask about it."""
-        return View(picture=picture, background=self.background.grey, learnt_at=self.background.learnt_at)
+        small = self._shrunk[1] if self._shrunk is not None and self._shrunk[0]() is picture else None
+        return View(picture=picture, background=self.background.grey, learnt_at=self.background.learnt_at, small=small)
 
     def confirm_view(self) -> None:
         """The view as it is now is the right one. (A moving camera's views are in its scene.)"""

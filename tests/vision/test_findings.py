@@ -24,12 +24,13 @@ from ingest.recording import folder_of
 from kernel.db import Connection, Database
 from kernel.ids import new_id
 from kernel.settings import EvidenceSettings, Settings
+from tests.forcing import force_state
 from tests.vision.build import at, detections, zone
 from vision.casebook import FIRST_LATEST, Casebook, Gathered, Later, name_model
 from vision.clip import LATE, Masker
 from vision.findings import Studio, settle_clip, write_report, write_update
 from vision.hold import HoldError, lift_hold, place_hold
-from vision.house import STRAY_AFTER, keep_house
+from vision.house import HOUSE_S, STRAY_AFTER, keep_house
 from vision.judged import part_of, read_judged, write_judged
 from vision.lettering import Lettering
 from vision.mask import find_masks, mask_picture
@@ -160,6 +161,11 @@ def rows(database: Database, text: str, *parameters: object) -> list[tuple[Any, 
 def change(database: Database, text: str, *parameters: object) -> None:
     with database.transaction("*") as connection:
         connection.execute(text, parameters)
+
+
+def close(database: Database, incident_id: UUID) -> None:
+    with database.transaction("*") as connection:
+        force_state(connection, incident_id, "closed")
 
 
 def test_heads_and_plates_are_covered_and_the_rest_is_left_as_it_is() -> None:
@@ -294,7 +300,7 @@ def test_what_is_back_goes_on_in_its_report_until_the_incident_is_closed(
         with database.transaction("*") as connection:
             write(connection, casebook.take(), studio, at(start + 21))
         if start == 100:
-            change(database, "UPDATE incident SET state = 'closed' WHERE id = %s", incident_id)
+            close(database, incident_id)
     told = [kind for (kind,) in rows(database, "SELECT kind FROM report_update ORDER BY at")]
     assert told == ["cleared", "back", "cleared", "cleared"]
 
@@ -453,7 +459,7 @@ def test_originals_go_after_their_days_pictures_after_theirs_and_nothing_that_is
         return counts
 
     assert house(400) == [(2, 2)]  # the incident is open
-    change(database, "UPDATE incident SET state = 'closed' WHERE id = %s", incident_id)
+    close(database, incident_id)
     with database.transaction("*") as connection:
         place_hold(connection, str(incident_id), "申诉", at(0) + timedelta(days=50), at(1))
     assert house(49) == [(2, 2)]  # somebody appeals
@@ -483,6 +489,13 @@ def test_a_file_that_no_row_knows_is_swept_up_a_day_later(
         os.utime(stray, (now.timestamp(), now.timestamp()))
     assert "strays" not in keep_house(database, own, now + STRAY_AFTER / 2)
     assert keep_house(database, own, now + STRAY_AFTER * 1.1)["strays"] == 4
+    for days in (5, 90):  # housekeeping was away for so long
+        old = own.evidence_dir / f"{now - timedelta(days=days):%Y/%m/%d}" / f"{new_id(now)}.jpg"
+        old.parent.mkdir(parents=True)
+        old.write_bytes(b"killed before the commit")
+        os.utime(old, (now.timestamp() - 200_000, now.timestamp() - 200_000))
+    rounds = [keep_house(database, own, now + timedelta(seconds=HOUSE_S * turn)) for turn in range(2)]
+    assert [done.get("strays") for done in rounds] == [1, 1]
 
 
 def test_judged_findings_become_a_data_set_split_by_camera(

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
+import psycopg
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
@@ -27,6 +28,7 @@ from kernel.settings import CameraSettings, Settings, VisionSettings
 from simulators.rtsp import Fault, RtspServer, SimCamera
 from tests.waiting import wait_for
 from vision.detect import Detector
+from vision.lease import Leases
 from vision.lettering import Lettering
 from vision.live import LiveCamera
 from vision.model import LABELS, Detections, Label
@@ -196,7 +198,7 @@ def answer(database: Database, check: object) -> tuple[str, str, object]:
                 "SELECT verdict, detail, evidence_id FROM check_request WHERE id = %s AND answered_at IS NOT NULL",
                 (check,),
             ).fetchone()
-        found[:] = [row] if row else []  # type: ignore[list-item]
+        found[:] = [row] if row else []
         return bool(found)
 
     assert wait_for(answered)
@@ -354,8 +356,9 @@ def test_a_covered_lens_and_a_lost_stream_become_camera_faults_and_recover(
         assert wait_for(lambda: state() == "fault")
         luma[0] = 1
         assert wait_for(lambda: state() == "ok")
-    (report,) = reports(database, "camera_fault")
-    assert report[6]["reason"] == "black"  # type: ignore[index]
+    reasons = [report[6]["reason"] for report in reports(database, "camera_fault")]  # type: ignore[index]
+    # on a busy machine it may have been found gone before its first picture came
+    assert [reason for reason in reasons if reason != "gone"] == ["black"]
 
 
 def test_a_camera_that_cannot_be_opened_disturbs_no_other(
@@ -394,3 +397,104 @@ def test_a_zone_drawn_anew_is_taken_up_while_running(live: Settings, database: D
         detector.seen = [(Label.VEHICLE, PARKED)]
         assert wait_for(lambda: reports(database))
     assert reports(database)[0][1] == "north"
+
+
+def test_a_camera_that_cannot_be_watched_and_one_whose_picture_breaks_the_detector_disturb_no_other(
+    live: Settings, database: Database, server: RtspServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stumbling(ScriptedDetector):
+        def detect_many(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Detections]:
+            if any(picture.shape[1] == 320 for picture in pictures):
+                raise RuntimeError("a picture that no network takes")
+            return super().detect_many(pictures)
+
+    class Odd(LiveCamera):
+        def __init__(self, row: CameraRow, *rest: Any) -> None:
+            if row.device.code == "odd":
+                raise RuntimeError("a row that nobody thought of")
+            super().__init__(row, *rest)
+
+    monkeypatch.setattr("vision.run.LiveCamera", Odd)
+    server.add_camera("good", noisy_street([1]), fps=5)
+    small = noisy_street([1])
+    server.add_camera("bad", lambda now_s: np.ascontiguousarray(small(now_s)[::2, ::2]), fps=5)
+    for code in ("odd", "bad"):
+        put_camera(database, code, server.url_of("bad"))
+    device = put_camera(database, "good", server.url_of("good"))
+    detector = Stumbling()
+    detector.batch = 2  # one batch holds both
+    with working(live, database, detector) as worker:
+        wait_settled(database, device)
+        detector.seen = [(Label.VEHICLE, PARKED)]
+        assert wait_for(lambda: reports(database))
+        assert wait_for(lambda: worker._sick_until.keys() - {device.id})
+
+
+def test_a_detector_that_fails_at_everything_ends_the_role_so_that_a_new_process_tries(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(ScriptedDetector):
+        def detect_many(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Detections]:
+            raise RuntimeError("the device is gone")
+
+    monkeypatch.setattr("vision.run.DETECTOR_PATIENCE_S", 0.0)
+    key, camera = (
+        new_id(now()),
+        SimpleNamespace(row=SimpleNamespace(device=SimpleNamespace(code="cam-a")), pending=None),
+    )
+    recorder, inbox = cast(Recorder, None), cast(Inbox, None)
+    worker = Worker(settings, cast(Detector, Broken()), {}, recorder, inbox, now)
+    try:
+        worker._cameras[key] = cast(LiveCamera, camera)
+        pictures = {key: np.zeros((36, 64, 3), np.uint8)}
+        assert worker._detect(pictures) == {} and key in worker._sick_until  # once is no reason
+        with pytest.raises(RuntimeError, match="gone"):
+            worker._detect(pictures)
+    finally:
+        worker._cameras.clear()
+        worker.close()
+
+
+def test_a_camera_is_watched_by_one_process_and_taken_over_when_that_is_gone(
+    live: Settings, database: Database
+) -> None:
+    device = put_camera(database, "cam-a", "rtsp://127.0.0.1:1/a")
+    first, second = Leases(live), Leases(live)
+    standing_by = Inbox(database, now, 0.0, second)
+    try:
+        assert first.hold({device.id}) == {device.id} == first.hold({device.id})
+        check = add_check(database, device)
+        standing_by.read()
+        news = standing_by.take()
+        assert news is not None and list(news.rows) == [] and news.checks[0].id == check  # not refused: it is another's
+        first.close()  # as the server does with the session of one that was killed
+        assert wait_for(lambda: second.hold({device.id}) == {device.id})
+        standing_by.read()
+        news = standing_by.take()
+        assert news is not None and [row.device.id for row in news.rows] == [device.id]
+        third = Leases(live)
+        assert third.hold({device.id}) == set()
+        assert second.hold(set()) == set()  # no longer wanted: let go
+        assert third.hold({device.id}) == {device.id}
+        third.close()
+    finally:
+        first.close()
+        second.close()
+
+
+def test_leases_are_lost_with_their_session_and_taken_anew(live: Settings, database: Database) -> None:
+    device = put_camera(database, "cam-a", "rtsp://127.0.0.1:1/a")
+    leases = Leases(live)
+    assert leases.hold({device.id}) == {device.id}
+    assert leases._connection is not None
+    with database.transaction("*") as connection:
+        connection.execute("SELECT pg_terminate_backend(%s)", (leases._connection.info.backend_pid,))
+
+    def taken_anew() -> bool:
+        try:
+            return leases.hold({device.id}) == {device.id}
+        except psycopg.OperationalError:
+            return False
+
+    assert wait_for(taken_anew)
+    leases.close()

@@ -56,13 +56,36 @@ def test_a_wrong_zone_is_refused_with_its_name_and_the_reason(value: dict[str, A
         parse_scene({"zones": [value]}, RULES)
 
 
+@pytest.mark.parametrize(
+    ("value", "code", "params"),
+    [
+        (zone(polygon=[[0.1, 0.1], [0.9, 0.9], [0.9, 0.1], [0.1, 0.9]]), "crosses", {}),
+        (zone(parameters={"dwell_s": -5}), "greater_than", {"field": "dwell_s", "limit": 0}),
+        (
+            zone(rule="crowding", parameters={"limit": 5, "clear_below": 9}),
+            "clear_above_limit",
+            {"field": "", "limit": 5},
+        ),
+        (zone(lon=120.0), "half_position", {"limit": None}),
+        (zone(preset="gate"), "unknown_preset", {"preset": "gate"}),
+    ],
+)
+def test_a_refusal_can_be_said_in_another_language(value: dict[str, Any], code: str, params: dict[str, Any]) -> None:
+    with pytest.raises(SceneError) as refused:
+        parse_scene({"zones": [value]}, RULES)
+    error = refused.value
+    assert (error.code, error.zone) == (code, "kerb")
+    assert {name: error.params[name] for name in params} == params
+
+
 def test_two_zones_of_one_name_are_refused() -> None:
     with pytest.raises(SceneError, match="two of this name"):
         parse_scene({"zones": [zone(), zone(rule="crowding", parameters={})]}, RULES)
 
 
 def test_what_is_no_scene_at_all_is_refused() -> None:
-    for value in (None, [], "zones", {"zone": []}):
+    values: tuple[Any, ...] = (None, [], "zones", {"zone": []})
+    for value in values:
         with pytest.raises(SceneError):
             parse_scene(value, RULES)
 
