@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Body, Depends, Header, Query
 from fastapi.responses import JSONResponse
 
-from dispatch import flow, store
+from dispatch import flow, similar, store
 from dispatch.intake_form import post_report, read_categories
 from dispatch.model import Action, ActionRefused, Actor, Inputs
 from dispatch.schema import (
@@ -19,7 +19,10 @@ from dispatch.schema import (
     IncidentPage,
     ReportAnswer,
     ReportIn,
+    SimilarOut,
+    SummonsOut,
 )
+from dispatch.transition import REASON_CODES
 from grid.coordinates import CoordinateError, CrsError, to_cgcs2000
 from kernel.clock import Clock
 from kernel.db import Connection
@@ -45,8 +48,9 @@ def make_router(get_actor: Callable[..., Actor], transaction: Transaction, setti
         assignee: str | None = None,
         limit: Annotated[int, Query(ge=1, le=MOST)] = 200,
         cursor: str | None = None,
+        q: Annotated[str, Query(max_length=100)] = "",
     ) -> JSONResponse:
-        """Incidents in my scope, the newest first. `assignee`: "me" or a person's id."""
+        """Incidents in my scope, the newest first. `assignee`: "me" or a person's id; `q`: in number, place or category."""
         with transaction(actor) as connection:
             items, following = store.read_page(
                 connection,
@@ -55,6 +59,7 @@ def make_router(get_actor: Callable[..., Actor], transaction: Transaction, setti
                 assignee_id=_read_assignee(assignee, actor),
                 before=_read_id(cursor, "bad_cursor"),
                 limit=limit,
+                words=q.strip(),
             )
         return JSONResponse({"items": items, "next": str(following) if following else None})
 
@@ -80,8 +85,9 @@ def make_router(get_actor: Callable[..., Actor], transaction: Transaction, setti
         """Do an action; the incident in full as it is then. `If-Match`: the version it was seen in."""
         with transaction(actor) as connection:
             view = flow.act(
-                connection, incident_id, action, actor, _read_inputs(inputs), clock.now(), _read_version(if_match)
-            )
+                connection, incident_id, action, actor, _read_inputs(inputs), clock.now(), _read_version(if_match),
+                settings.city.timezone,
+            )  # fmt: skip
         return JSONResponse(view, headers={"ETag": f'"{view["version"]}"'})
 
     @router.get(
@@ -91,6 +97,23 @@ def make_router(get_actor: Callable[..., Actor], transaction: Transaction, setti
         """Who might go, the best first, and why or why not."""
         with transaction(actor) as connection:
             return JSONResponse(flow.candidates(connection, incident_id, actor, clock.now(), settings))
+
+    @router.get("/incidents/{incident_id}/similar", response_model=None, responses={200: {"model": list[SimilarOut]}})
+    def list_similar(actor: Me, incident_id: UUID) -> JSONResponse:
+        """What may be the same: this category within 50 m, opened 14 days before or after, the nearest first."""
+        with transaction(actor) as connection:
+            return JSONResponse(similar.read_similar(connection, incident_id))
+
+    @router.get("/incidents/{incident_id}/summons", response_model=None, responses={200: {"model": list[SummonsOut]}})
+    def list_summons(actor: Me, incident_id: UUID) -> JSONResponse:
+        """Who was summoned to it, whether they are there, and how they did."""
+        with transaction(actor) as connection:
+            return JSONResponse(flow.read_summons(connection, incident_id, clock.now()))
+
+    @router.get("/reason-codes")
+    def list_reason_codes(actor: Me) -> dict[str, list[str]]:
+        """Reasons that can be counted, by action; words may stand beside or instead of them."""
+        return {action.value: list(codes) for action, codes in REASON_CODES.items()}
 
     @router.post("/reports", status_code=201, response_model=None, responses={201: {"model": ReportAnswer}})
     def report(actor: Me, body: ReportIn) -> JSONResponse:
@@ -129,6 +152,7 @@ def _read_version(if_match: str | None) -> int | None:
 
 def _read_inputs(body: ActionIn) -> Inputs:
     values: dict[str, Any] = body.model_dump(exclude={"crs"})
+    values |= {"user_ids": tuple(body.user_ids), "report_ids": tuple(body.report_ids)}
     if body.lon is not None and body.lat is not None:
         try:
             values["lon"], values["lat"] = to_cgcs2000(body.lon, body.lat, body.crs)

@@ -24,8 +24,9 @@ from dispatch.model import (
     WaitingReport,
 )
 from dispatch.number import number_incidents
-from dispatch.policy import dedup_key, files_by_itself
-from dispatch.recurrence import find_neighbour, reopen
+from dispatch.policy import dedup_key, files_by_itself, find_severity
+from dispatch.recurrence import find_neighbour, is_placed_finding, reopen
+from dispatch.row import lock_merged_target
 from grid.locate import Locator
 from grid.model import Place
 from kernel.db import Connection
@@ -60,6 +61,7 @@ def take_reports(
     if not locator.codes:
         log.warning("%d reports wait: no grid is imported", len(reports))
         return 0
+    store.wait_for_categories(connection, (report.category for report in reports if is_placed_finding(report)))
     taken = 0
     opened: dict[UUID, UUID] = {}
     for key, report, place in sorted(_place(locator, reports), key=lambda item: (item[0], item[1].received_at)):
@@ -102,6 +104,7 @@ def _take(
         incident = store.lock_open_incident(connection, key)
         # What happened before the last one of this cause was handled has been dealt with, however late it is told.
         incident = incident or store.lock_closed_incident(connection, key, report.occurred_at)
+        incident = incident or lock_merged_target(connection, key)
         incident = incident or find_neighbour(connection, report, settings)
         incident = incident or reopen(connection, report, now, settings)
         if incident is not None:
@@ -163,16 +166,22 @@ def _file(connection: Connection, incident: Incident, report: WaitingReport, now
 def _join(connection: Connection, incident: Incident, report: WaitingReport, place: Place, now: datetime) -> None:
     store.place_report(connection, report.id, incident.id, place.cell_code, place.community_code, now)
     store.add_report(connection, incident.id, report)
+    severity = min(incident.severity, find_severity(*store.read_evidence_weight(connection, incident.id)))
     version = incident.version + 1
-    store.write_incident(connection, incident.id, version, {})
+    store.write_incident(connection, incident.id, version, {"severity": severity})
     store.log_event(
         connection, incident, action=Happening.REPORT_ADDED, from_state=incident.state, to_state=incident.state,
         actor=name_reporter(report), version=version, now=now,
-        detail={"report_id": str(report.id), "source": report.source, "source_key": report.source_key},
+        detail={
+            "report_id": str(report.id), "source": report.source, "source_key": report.source_key,
+            **({"severity": severity} if severity < incident.severity else {}),
+        },
     )  # fmt: skip
     store.note_incident(connection, incident, (), now)
     log.info("report joined", extra={"report_id": report.id, "incident_id": incident.id})
-    waits_for_proof = incident.state is IncidentState.REPORTED and incident.needs_operator == OperatorNeed.VERIFY
+    waits_for_proof = incident.state is IncidentState.REPORTED and (
+        incident.needs_operator == OperatorNeed.VERIFY or incident.verifier_id is not None
+    )
     if waits_for_proof and files_by_itself(report.source, report.auto_file):
         # A device or an inspector says the same as the caller: that is the verification.
         again = store.lock_incident(connection, incident.id)

@@ -1,29 +1,85 @@
-"""Time limits: when an incident is due.
+"""Time limits: when an incident is due, when it turns amber, how much of its limit is used.
 
-`urgent_hour` and `day` run continuously (GB/T 30428.8 as told in the project's domain notes). `work_hour` and `workday`
-follow the State Council's yearly table of working days; no such table is loaded in this version, and a year that is
-missing is an error, never a guess.
+`urgent_hour` and `day` run continuously; `work_hour` and `workday` count the working time of a calendar
+(dispatch.calendar). A year that is missing there is an error, never a guess. docs/time-limits.md.
 """
 
-from datetime import datetime, timedelta
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
 
-from kernel.types import LimitUnit
+from dispatch.calendar import CONTINUOUS, CalendarMissing, Pause, WorkCalendar
+from kernel.types import Light, LimitUnit
 
-_CONTINUOUS = {LimitUnit.URGENT_HOUR: timedelta(hours=1), LimitUnit.DAY: timedelta(days=1)}
+__all__ = ["AMBER_FROM", "CalendarMissing", "Limit", "Pause", "amber_at", "due_at", "share_used", "stand_light"]
+
+AMBER_FROM = 0.8  # of the limit (DOMAIN: lights)
+_NONE = WorkCalendar(years=frozenset(), days={})
 
 
-class CalendarMissing(LookupError):
-    """The limit counts working time of a year whose calendar is not in the database; the text names both."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limit:
+    """How long, and which rule says so: the set, what narrows it, and where the figure comes from."""
+
+    value: float
+    unit: LimitUnit
+    rule: str = ""
+
+    @property
+    def is_working(self) -> bool:
+        """Whether working time alone counts."""
+        return self.unit not in CONTINUOUS
 
 
-def due_at(limit_from: datetime, value: float, unit: LimitUnit) -> datetime:
-    """The instant at which a limit of `value` units that began at `limit_from` is used up.
+def due_at(
+    limit_from: datetime,
+    value: float,
+    unit: LimitUnit,
+    calendar: WorkCalendar | None = None,
+    pauses: Iterable[Pause] = (),
+) -> datetime:
+    """The instant at which a limit of `value` units that began at `limit_from` is used up, in UTC.
 
-    Raises CalendarMissing for work hours and workdays, ValueError for a value that is not positive.
+    `pauses` do not count; one that still lasts has no end, so whoever suspends counts anew at the resumption.
+    Raises CalendarMissing when work hours or workdays reach a year without a table, ValueError for a value that is not
+    positive.
     """
-    if not value > 0:
-        raise ValueError(f"a limit of {value} {unit}")
-    step = _CONTINUOUS.get(unit)
-    if step is None:
-        raise CalendarMissing(f"no calendar of working days for {limit_from.year}: a limit in {unit} cannot be counted")
-    return limit_from + step * value
+    return (calendar or _NONE).add(limit_from, value, LimitUnit(unit), pauses)
+
+
+def amber_at(
+    limit_from: datetime,
+    value: float,
+    unit: LimitUnit,
+    calendar: WorkCalendar | None = None,
+    pauses: Iterable[Pause] = (),
+) -> datetime:
+    """The instant at which 80 % of it are used up, of the counted time and not of the wall clock's.
+
+    Raises as `due_at`.
+    """
+    return (calendar or _NONE).add(limit_from, value * AMBER_FROM, LimitUnit(unit), pauses)
+
+
+def share_used(
+    limit_from: datetime,
+    at: datetime,
+    value: float,
+    unit: LimitUnit,
+    calendar: WorkCalendar | None = None,
+    pauses: Iterable[Pause] = (),
+) -> float:
+    """How much of the limit is used at `at`: 0.0 at the beginning, 1.0 when due, more beyond.
+
+    Raises CalendarMissing.
+    """
+    return (calendar or _NONE).elapsed(limit_from, at, LimitUnit(unit), pauses) / value
+
+
+def stand_light(amber: datetime | None, due: datetime | None, at: datetime) -> Light | None:
+    """The light at `at`: green to 80 % of the limit, amber to 100 %, red beyond; None while no limit runs."""
+    if due is None:
+        return None
+    if at > due:
+        return Light.RED
+    return Light.AMBER if amber is not None and at > amber else Light.GREEN

@@ -14,8 +14,10 @@ IncidentView = JsonObject  # the one JSON shape of an incident (docs/architectur
 
 
 class Action(StrEnum):
-    """What can be done to an incident; policy.TRANSITIONS says when, by whom and with what."""
+    """What can be done to an incident; transition.TRANSITIONS says when, by whom and with what."""
 
+    ASK_VERIFICATION = "ask_verification"  # somebody is asked to look before filing
+    VERIFY = "verify"  # 核实
     FILE = "file"  # 立案
     VOID = "void"  # 作废
     DISPATCH = "dispatch"  # 派遣
@@ -29,7 +31,24 @@ class Action(StrEnum):
     REWORK = "rework"  # 返工
     SEND_BACK = "send_back"  # 回退
     ACKNOWLEDGE = "acknowledge"  # seen by an operator
-    REOPEN = "reopen"  # what a camera found came back soon after the closure
+    REOPEN = "reopen"  # it came back, or was never put right, soon after the closure
+    ASK_EXTENSION = "ask_extension"  # 延期
+    GRANT_EXTENSION = "grant_extension"
+    REFUSE_EXTENSION = "refuse_extension"
+    SUSPEND = "suspend"  # 挂账: the limit's clock stands
+    RESUME = "resume"
+    SUPERVISE = "supervise"  # 督办
+    ESCALATE = "escalate"  # 升级: L1 grid, L2 community, L3 street, L4 district
+    APPEAL = "appeal"  # 申诉
+    ACCEPT_APPEAL = "accept_appeal"
+    REJECT_APPEAL = "reject_appeal"
+    SUMMON = "summon"  # 吹哨
+    CHECK_IN = "check_in"  # 报到
+    RATE = "rate"  # of a summoned department
+    ATTACH = "attach"  # becomes a child of another incident
+    DETACH = "detach"
+    MERGE = "merge"  # it is the same as another one, and ends in it
+    SPLIT = "split"  # some of its reports are another incident
 
 
 class Happening(StrEnum):
@@ -42,7 +61,16 @@ class Happening(StrEnum):
     FINDING_CLEARED = "finding_cleared"  # a camera sees no more of what it found; that closes nothing
     CHECK_REQUESTED = "check_requested"  # a camera or sensor is asked to look again
     OPERATOR_NEEDED = "operator_needed"  # the system cannot go on by itself
+    LIMIT_CHANGED = "limit_changed"  # a limit, the calendar or an emergency changed: counted anew (dispatch.relimit)
     NOTICE = "notice"  # somebody of the home, a neighbour or a grid worker was told, or answered (dispatch.escalation)
+    MERGED_IN = "merged_in"  # another incident was the same as this one
+    CHILD_ATTACHED = "child_attached"
+    CHILD_DETACHED = "child_detached"
+    UNIT_ASKED = "unit_asked"  # a handling unit is asked to take it (dispatch.unit)
+    UNIT_ACCEPTED = "unit_accepted"
+    UNIT_REFUSED = "unit_refused"
+    UNIT_FEEDBACK = "unit_feedback"  # what the unit says about it
+    PROOF_JUDGED = "proof_judged"  # how far the photograph of the handling is to be believed
 
 
 class Who(StrEnum):
@@ -50,17 +78,27 @@ class Who(StrEnum):
 
     OPERATOR = "operator"
     ASSIGNEE = "assignee"  # the person to whom the incident is offered or assigned
+    VERIFIER = "verifier"  # who is asked to verify it before filing
+    HANDLER = "handler"  # who handled it, now or earlier
+    REPORTER = "reporter"  # who reported it
+    SUMMONED = "summoned"  # of a department that was summoned to it
     SYSTEM = "system"
 
 
 class Need(StrEnum):
     """What an action must be given."""
 
-    REASON = "reason"
+    REASON = "reason"  # words, or one of the action's reason codes (transition.REASON_CODES)
     PHOTO = "photo"  # evidence_id of a photograph by the actor
     POSITION = "position"
-    USER = "user"  # user_id: who shall go
+    USER = "user"  # user_id: who shall go, or who is meant
     VERDICT = "verdict"
+    FOUND = "found"  # whether it is as reported
+    UNTIL = "until"  # an instant to come
+    USERS = "users"  # user_ids: who is summoned
+    SCORE = "score"  # 1 to 5
+    INCIDENT = "incident"  # incident_id: the other incident
+    REPORTS = "reports"  # report_ids of this incident
 
 
 class Outcome(StrEnum):
@@ -84,6 +122,10 @@ class OperatorNeed(StrEnum):
     NOBODY_ACCEPTED = "nobody_accepted"  # as many were asked as may be
     CHECK = "check"  # a person must check the closure
     NO_CALENDAR = "no_calendar"  # the time limit counts work days of a year whose calendar is missing
+    VERIFIED_FALSE = "verified_false"  # whoever looked found nothing of the sort
+    EXTENSION = "extension"  # more time is asked for
+    APPEAL = "appeal"  # somebody appeals
+    UNIT_REFUSED = "unit_refused"  # the handling unit that was asked does not take it
 
 
 class PushKind(StrEnum):
@@ -93,6 +135,11 @@ class PushKind(StrEnum):
     REWORK = "rework"
     WITHDRAWN = "withdrawn"  # somebody else does it, or it is void
     NOTICE = "notice"  # no task: nobody of the home answers, look after them
+    VERIFY = "verify"  # look whether it is as reported
+    SUPERVISED = "supervised"  # it is watched from above
+    SUMMONED = "summoned"  # your department must check in there
+    UNIT_ASKED = "unit_asked"  # your unit is asked to handle it
+    DECIDED = "decided"  # your request for more time, or your appeal, was decided
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,6 +188,15 @@ class Inputs:
     accuracy_m: float | None = None
     user_id: UUID | None = None
     verdict: Verdict | None = None
+    reason_code: str = ""
+    found: bool | None = None
+    until: datetime | None = None
+    user_ids: tuple[UUID, ...] = ()
+    score: int | None = None
+    incident_id: UUID | None = None
+    report_ids: tuple[UUID, ...] = ()
+    value: float | None = None  # of an extension, in the limit's unit; None: the whole original limit
+    condition: str = ""  # of a filing (立案条件): its limit may depend on it; "" leaves what is there
     detail: Mapping[str, Any] = field(default_factory=dict)  # only from the system: goes into the log
 
 
@@ -169,6 +225,46 @@ _STATUS = {
     "version_conflict": 412,
     "not_allowed_in_state": 409,
     "no_calendar": 409,
+    "bad_limit": 422,
+    "bad_calendar": 422,
+    "bad_period": 422,
+    "unknown_limit": 404,
+    "emergency_running": 409,
+    "no_emergency": 409,
+    "bad_reason_code": 422,
+    "found_required": 422,
+    "until_required": 422,
+    "bad_until": 422,
+    "users_required": 422,
+    "score_required": 422,
+    "incident_required": 422,
+    "reports_required": 422,
+    "bad_extension": 422,
+    "unknown_report": 422,
+    "not_summoned": 422,
+    "same_incident": 422,
+    "suspended": 409,
+    "not_suspended": 409,
+    "suspended_before": 409,
+    "extension_asked": 409,
+    "no_extension_asked": 409,
+    "no_more_extensions": 409,
+    "appealed_before": 409,
+    "no_appeal": 409,
+    "highest_level": 409,
+    "has_parent": 409,
+    "no_parent": 409,
+    "has_children": 409,
+    "open_children": 409,
+    "other_ended": 409,
+    "other_open": 409,
+    "reopen_window_over": 409,
+    "reporter_may_not_check": 403,
+    "last_report": 409,
+    "unknown_unit": 422,
+    "unit_out_of_area": 422,
+    "not_your_unit": 403,
+    "unit_not_asked": 409,
 }
 
 
@@ -207,6 +303,23 @@ class Incident:
     needs_operator: str | None
     acknowledged_at: datetime | None
     version: int
+    dedup_key: str
+    limit_from: datetime | None
+    verifier_id: UUID | None
+    suspended_at: datetime | None
+    suspended_until: datetime | None
+    suspensions: int
+    extension_asked: bool
+    extensions: int
+    supervision: int
+    level: int
+    appeal: str | None
+    parent_id: UUID | None
+    merged_into: UUID | None
+    has_children: bool
+    has_open_children: bool
+    counted_value: float | None  # its limit as it is counted, extensions included
+    counted_unit: LimitUnit | None
     # of the category
     auto_dispatch: bool
     named_person: bool
@@ -257,31 +370,6 @@ class ReportUpdate:
     detail: JsonObject
     source: Source
     device_name: str | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Candidate:
-    """A person who might go. `position_age_s` and the position are None when none was ever sent."""
-
-    user_id: UUID
-    name: str
-    on_duty: bool
-    responsibility_grid_code: str | None
-    lon: float | None
-    lat: float | None
-    position_age_s: float | None
-    open_tasks: int
-    refused_before: bool = False
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Considered:
-    """A candidate as the choice saw them: how far, and the codes why chosen or why not."""
-
-    candidate: Candidate
-    distance_m: float | None
-    chosen: bool
-    codes: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

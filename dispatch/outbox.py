@@ -33,6 +33,11 @@ _TITLES = {
     PushKind.REWORK: ("返工", "Rework"),
     PushKind.WITHDRAWN: ("任务已撤回", "Task withdrawn"),
     PushKind.NOTICE: ("请上门查看", "Please call there"),
+    PushKind.VERIFY: ("请核实", "Please verify"),
+    PushKind.SUPERVISED: ("督办", "Under supervision"),
+    PushKind.SUMMONED: ("吹哨报到", "Summoned: check in"),
+    PushKind.UNIT_ASKED: ("请接办", "Your unit is asked"),
+    PushKind.DECIDED: ("申请已答复", "Your request was decided"),
 }
 
 
@@ -201,7 +206,9 @@ def _find_hindrance(connection: Connection, push: Push, now: datetime) -> str | 
         return "off_duty"
     if not logged_in:
         return "logged_out"
-    if push.kind == PushKind.NOTICE:
+    if push.kind == PushKind.DECIDED:
+        return None
+    if push.kind in (PushKind.NOTICE, PushKind.SUPERVISED, PushKind.SUMMONED, PushKind.VERIFY, PushKind.UNIT_ASKED):
         return None if still_open else "superseded"
     if bool(still_offered) == (push.kind == PushKind.WITHDRAWN):
         return "superseded"

@@ -4,6 +4,7 @@ closure, and what becomes of a finding afterwards. None of it pushes anything: p
 
 import logging
 from datetime import datetime, timedelta
+from uuid import UUID
 
 import psycopg
 
@@ -22,6 +23,7 @@ from dispatch.model import (
     WaitingReport,
 )
 from dispatch.policy import distance_m, same_place
+from dispatch.row import take_incident
 from kernel.db import Connection
 from kernel.settings import Settings
 from kernel.types import OPEN_STATES, Source
@@ -43,7 +45,6 @@ def find_neighbour(connection: Connection, report: WaitingReport, settings: Sett
     reach_m = settings.dispatch.same_ground_m
     if not reach_m or not is_placed_finding(report) or report.dedup != "cell":
         return None
-    store.wait_for_category(connection, report.category)
     found = store.lock_open_findings(connection, report.category, report.lon, report.lat, reach_m)
     near = [(distance_m(report.lon, report.lat, one.lon, one.lat), one) for one in found]
     near = [(away_m, one) for away_m, one in near if away_m <= reach_m]
@@ -85,13 +86,16 @@ def take_updates(connection: Connection, now: datetime, limit: int = 100) -> int
     Growth makes an open incident more urgent and gives it the newer picture; that a camera sees no more of it is
     written down and closes nothing. An update of a report that is not taken yet waits for it.
     """
-    updates = store.claim_updates(connection, limit)
+    updates, taken = store.claim_updates(connection, limit), 0
+    held: set[UUID] = set()  # by somebody else: waiting here, with others held, could be waiting in a circle
     for update in updates:
-        incident = store.lock_incident(connection, update.incident_id)
+        incident = None if update.incident_id in held else take_incident(connection, update.incident_id)
         if incident is None:
+            held.add(update.incident_id)  # what follows there waits too, so that the story keeps its order
             continue
         _take_update(connection, incident, update, now)
-    return len(updates)
+        taken += 1
+    return taken
 
 
 def _take_update(connection: Connection, incident: Incident, update: ReportUpdate, now: datetime) -> None:

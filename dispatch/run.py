@@ -16,6 +16,8 @@ from dispatch.flow import advance, take_reports, take_updates
 from dispatch.notice import deliver_notices
 from dispatch.outbox import CHANNEL as PUSH_CHANNEL
 from dispatch.outbox import Channel, deliver_due, load_channels
+from dispatch.prediction_store import refresh_expectations
+from dispatch.relimit import recount
 from grid.locate import Locator
 from grid.store import read_version
 from kernel.clock import Clock
@@ -26,6 +28,7 @@ from kernel.settings import Settings
 log = logging.getLogger(__name__)
 _BATCH = 100
 _RETRY_S = 1.0
+_LEARN_S = 60.0  # how often to ask whether it is time to learn how long incidents take
 _REFRESH_S = 2.0  # how soon newly imported cells are used
 
 
@@ -40,13 +43,17 @@ def run(settings: Settings, stop: threading.Event) -> None:
         pusher.start()
         teller = threading.Thread(target=_tell, args=(settings, database, clock, stop), name="notices")
         teller.start()
-        locator, refreshed_s = None, 0.0
+        locator, refreshed_s, learned_s = None, 0.0, -_LEARN_S
         while not stop.is_set():
             woken.clear()
             try:
                 if locator is None or time.monotonic() - refreshed_s > _REFRESH_S:
                     locator, refreshed_s = _refresh(database, locator), time.monotonic()
                 busy = _round(database, clock, settings, locator)
+                if time.monotonic() - learned_s > _LEARN_S:
+                    learned_s = time.monotonic()
+                    with database.transaction() as connection:
+                        refresh_expectations(connection, clock.now())
             except psycopg.Error as error:
                 log.warning("dispatch interrupted: %s", error)
                 stop.wait(_RETRY_S)
@@ -82,6 +89,8 @@ def _round(database: Database, clock: Clock, settings: Settings, locator: Locato
         told = take_updates(connection, clock.now(), _BATCH)
     with database.transaction() as connection:
         advance(connection, clock.now(), settings, _BATCH)
+    with database.transaction() as connection:
+        recount(connection, clock.now(), _BATCH)
     with database.transaction() as connection:
         escalate(connection, clock.now(), settings)
     return _BATCH in (taken, told)

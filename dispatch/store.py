@@ -1,8 +1,6 @@
 """The SQL of incidents: rows locked, written and logged. How an incident reads as JSON is in dispatch/view.py."""
 
-import math
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -18,7 +16,15 @@ from dispatch.model import (
     ReportUpdate,
     WaitingReport,
 )
-from dispatch.view import read_handlers as read_handlers
+from dispatch.row import find_incident as find_incident
+from dispatch.row import lock_closed_findings as lock_closed_findings
+from dispatch.row import lock_closed_incident as lock_closed_incident
+from dispatch.row import lock_due_incidents as lock_due_incidents
+from dispatch.row import lock_incident as lock_incident
+from dispatch.row import lock_open_findings as lock_open_findings
+from dispatch.row import lock_open_incident as lock_open_incident
+from dispatch.row import read_standing as read_standing
+from dispatch.row import wait_for_categories as wait_for_categories
 from dispatch.view import read_incident as read_incident
 from dispatch.view import read_incidents as read_incidents
 from dispatch.view import read_page as read_page
@@ -28,73 +34,7 @@ from kernel.ids import new_id
 from kernel.report import CHANNEL as WAKE_CHANNEL
 from kernel.types import CheckKind, IncidentState, Verdict
 
-_FINDINGS_LOCK = 4_715_201
-
-_INCIDENT = """
-    SELECT i.id, i.number, i.category, i.severity, i.state, i.cell_code, i.area_code, i.place, i.lon, i.lat, i.opened_at,
-           i.filed_at, i.handled_at, i.ended_at, i.due_at, i.assignee_id, i.offered_at, i.handler_id, i.needs_operator,
-           i.acknowledged_at, i.version,
-           c.auto_dispatch, c.named_person, c.check_kinds, c.limit_value, c.limit_unit, c.name_zh, c.name_en
-    FROM incident i JOIN category c ON c.id = i.category
-"""
-
-
 # ------------------------------------------------------------------------------------------------ incidents
-
-
-def lock_incident(connection: Connection, incident_id: UUID) -> Incident | None:
-    """The incident, locked until the transaction ends; None when there is none in the transaction's scope."""
-    with connection.cursor(row_factory=class_row(Incident)) as cursor:
-        found = cursor.execute(_INCIDENT + " WHERE i.id = %s FOR UPDATE OF i", (incident_id,)).fetchone()
-    return _typed(found) if found else None
-
-
-def find_incident(connection: Connection, incident_id: UUID) -> Incident | None:
-    """The incident without a lock, for looking only."""
-    with connection.cursor(row_factory=class_row(Incident)) as cursor:
-        found = cursor.execute(_INCIDENT + " WHERE i.id = %s", (incident_id,)).fetchone()
-    return _typed(found) if found else None
-
-
-def lock_open_incident(connection: Connection, dedup_key: str) -> Incident | None:
-    """The open incident of this cause, locked; None when there is none."""
-    with connection.cursor(row_factory=class_row(Incident)) as cursor:
-        found = cursor.execute(
-            _INCIDENT + " WHERE i.dedup_key = %s AND i.state NOT IN ('closed', 'void') FOR UPDATE OF i", (dedup_key,)
-        ).fetchone()
-    return _typed(found) if found else None
-
-
-def lock_closed_incident(connection: Connection, dedup_key: str, occurred_at: datetime) -> Incident | None:
-    """The newest closed incident of this cause if what occurred at `occurred_at` came before its handling; locked."""
-    with connection.cursor(row_factory=class_row(Incident)) as cursor:
-        found = cursor.execute(
-            _INCIDENT
-            + " WHERE i.dedup_key = %s AND i.state = 'closed' ORDER BY i.ended_at DESC LIMIT 1 FOR UPDATE OF i",
-            (dedup_key,),
-        ).fetchone()
-    if found is None or found.handled_at is None or not found.opened_at <= occurred_at < found.handled_at:
-        return None
-    return _typed(found)
-
-
-def lock_due_incidents(connection: Connection, where: str, parameters: Mapping[str, Any], limit: int) -> list[Incident]:
-    """Incidents for which `where` holds (over i, c and the assignee a), the most urgent first.
-
-    Locked; those that somebody else holds are left for the next time.
-    """
-    query = (
-        _INCIDENT.replace("FROM incident i", "FROM incident i LEFT JOIN app_user a ON a.id = i.assignee_id")
-        + f" WHERE {where} ORDER BY i.severity, i.opened_at, i.id LIMIT %(limit)s FOR UPDATE OF i SKIP LOCKED"
-    )
-    with connection.cursor(row_factory=class_row(Incident)) as cursor:
-        found = cursor.execute(query, {**parameters, "limit": limit}).fetchall()
-    return [_typed(row) for row in found]
-
-
-def _typed(row: Incident) -> Incident:
-    """The row with its state as the enumeration: psycopg gives text."""
-    return replace(row, state=IncidentState(row.state))
 
 
 def insert_incident(
@@ -158,6 +98,22 @@ def add_report(connection: Connection, incident_id: UUID, report: WaitingReport)
         " cover_id = coalesce(%s, cover_id) WHERE id = %s",
         (report.severity, report.evidence_ids[0] if report.evidence_ids else None, incident_id),
     )
+
+
+def read_evidence_weight(connection: Connection, incident_id: UUID) -> tuple[int, int]:
+    """The worst severity that a report said, and how many independent sources said it: devices, people, channels."""
+    row = connection.execute(
+        """
+        SELECT coalesce(min(r.severity), 4),
+               count(DISTINCT CASE WHEN r.source IN ('device', 'camera') THEN coalesce(r.device_id::text, r.source)
+                                   WHEN r.source IN ('operator', 'grid_worker') THEN coalesce(r.reporter_id::text, r.source)
+                                   ELSE r.source || coalesce(r.reporter_id::text, '') END)
+        FROM report r WHERE r.incident_id = %(id)s
+        """,
+        {"id": incident_id},
+    ).fetchone()
+    assert row is not None  # an aggregate has its row
+    return int(row[0]), int(row[1])
 
 
 def log_event(
@@ -229,59 +185,6 @@ def refuse_report(connection: Connection, report_id: UUID, refusal: str, now: da
 
 
 # ------------------------------------------------------------------------------------------------ findings of cameras
-
-
-def wait_for_category(connection: Connection, category: str) -> None:
-    """Let those who open incidents for cameras' findings of this category do so one after the other."""
-    connection.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (_FINDINGS_LOCK, category))
-
-
-def lock_open_findings(connection: Connection, category: str, lon: float, lat: float, reach_m: float) -> list[Incident]:
-    """Open incidents of the category about as near as `reach_m` that a camera's placed zone reported, locked."""
-    lat_reach = reach_m / 110_000
-    lon_reach = lat_reach / max(0.05, math.cos(math.radians(lat)))
-    with connection.cursor(row_factory=class_row(Incident)) as cursor:
-        found = cursor.execute(
-            _INCIDENT
-            + """
-            WHERE i.category = %(category)s AND i.state NOT IN ('closed', 'void')
-              AND i.lat BETWEEN %(lat)s - %(lat_reach)s AND %(lat)s + %(lat_reach)s
-              AND i.lon BETWEEN %(lon)s - %(lon_reach)s AND %(lon)s + %(lon_reach)s
-              AND EXISTS (SELECT FROM report r WHERE r.incident_id = i.id AND r.source = 'camera'
-                          AND r.detail @> '{"placed": true}')
-            ORDER BY i.id LIMIT 20 FOR UPDATE OF i
-            """,
-            {"category": category, "lon": lon, "lat": lat, "lon_reach": lon_reach, "lat_reach": lat_reach},
-        ).fetchall()
-    return [_typed(row) for row in found]
-
-
-def lock_closed_findings(
-    connection: Connection, report: WaitingReport, since: datetime
-) -> list[tuple[Incident, list[list[float]]]]:
-    """Incidents closed since then that the same camera's rule reported for the same zone, locked, the newest first;
-    with the boxes of those reports."""
-    which = {"device": report.device_id, "rule": report.rule, "zone": report.zone}
-    with connection.cursor(row_factory=class_row(Incident)) as cursor:
-        found = cursor.execute(
-            _INCIDENT
-            + """
-            WHERE i.category = %(category)s AND i.state = 'closed' AND i.ended_at >= %(since)s AND NOT c.named_person
-              AND EXISTS (SELECT FROM report r WHERE r.incident_id = i.id AND r.source = 'camera'
-                          AND r.device_id = %(device)s AND r.rule = %(rule)s AND r.zone = %(zone)s)
-            ORDER BY i.ended_at DESC LIMIT 5 FOR UPDATE OF i
-            """,
-            {**which, "category": report.category, "since": since},
-        ).fetchall()
-    result = []
-    for row in found:
-        boxes = connection.execute(
-            "SELECT detail -> 'box' FROM report WHERE incident_id = %(id)s AND device_id = %(device)s"
-            " AND rule = %(rule)s AND zone = %(zone)s AND jsonb_typeof(detail -> 'box') = 'array' LIMIT 100",
-            {**which, "id": row.id},
-        ).fetchall()
-        result.append((_typed(row), [box for (box,) in boxes]))
-    return result
 
 
 def claim_updates(connection: Connection, limit: int) -> list[ReportUpdate]:
@@ -392,24 +295,56 @@ def settle_checks(connection: Connection, incident_id: UUID, unanswered: str, no
 
 # ------------------------------------------------------------------------------------------------ waiting work
 
-OFFERS_RUN_OUT = "i.state = 'dispatched' AND (i.offered_at <= %(offered_before)s OR a.disabled OR NOT a.on_duty)"
+OFFERS_RUN_OUT = "i.state = 'dispatched' AND i.suspended_at IS NULL AND (i.offered_at <= %(offered_before)s OR a.disabled OR NOT a.on_duty)"
 """Offers without an answer in time, and offers to people who went off duty before they answered."""
 
-WAITS_FOR_SOMEBODY = """
-    i.state = 'filed' AND c.auto_dispatch AND (i.needs_operator IS NULL OR i.needs_operator = 'nobody_available'
+_NO_UNIT = "i.suspended_at IS NULL AND (i.unit_id IS NULL OR i.unit_state = 'refused')"
+
+WAITS_FOR_SOMEBODY = f"i.state = 'filed' AND c.auto_dispatch AND i.needs_operator IS NULL AND {_NO_UNIT}"
+"""Filed incidents that go to somebody now and for whom nobody was looked for yet. What a unit handles, the unit gives."""
+
+NOBODY_WAS_THERE = f"""
+    i.state = 'filed' AND c.auto_dispatch AND {_NO_UNIT} AND i.needs_operator = 'nobody_available'
         AND EXISTS (SELECT FROM app_user u WHERE u.on_duty AND NOT u.disabled AND 'grid_worker' = ANY (u.roles)
             AND (u.scope = '*' OR i.area_code ^@ ANY (string_to_array(u.scope, ',')))
             AND NOT EXISTS (SELECT FROM assignment t WHERE t.incident_id = i.id AND t.user_id = u.id
-                            AND t.outcome IN ('refused', 'expired', 'sent_back'))))
+                            AND t.outcome IN ('refused', 'expired', 'sent_back')))
 """
-"""Filed incidents that go to somebody now: new ones, and those for whom nobody was there and now somebody is."""
+"""Those for whom nobody was there, and now perhaps somebody is."""
 
-WAITS_FOR_CHECK = """
-    i.state = 'handled' AND i.needs_operator IS NULL
+WAITS_FOR_PROPOSAL = f"""
+    i.state = 'filed' AND i.needs_operator IN ('dispatch', 'unit_refused') AND {_NO_UNIT} AND (NOT i.proposal ? 'user_id'
+        OR NOT EXISTS (SELECT FROM app_user u WHERE u.id = (i.proposal ->> 'user_id')::uuid AND u.on_duty AND NOT u.disabled))
+"""
+"""Dispatched by hand: the operator has nobody proposed yet, or somebody who has gone home."""
+
+WAITS_FOR_CREW = """
+    i.state = 'filed' AND i.suspended_at IS NULL AND i.needs_operator IS NULL AND i.unit_state = 'accepted'
+    AND EXISTS (SELECT FROM unit n WHERE n.id = i.unit_id AND n.assigns_itself)
+"""
+"""Accepted by a unit whose people are sent by the plan."""
+
+UNIT_SILENT = """
+    i.state = 'filed' AND i.suspended_at IS NULL AND i.needs_operator IS NULL AND i.unit_state = 'asked'
+    AND i.unit_asked_at <= %(unit_asked_before)s
+"""
+"""A unit was asked and has said nothing."""
+
+_NO_OPEN_CHILD = "NOT EXISTS (SELECT FROM incident k WHERE k.parent_id = i.id AND k.state NOT IN ('closed', 'void'))"
+
+PHOTO_UNJUDGED = """
+    i.state = 'handled' AND EXISTS (SELECT FROM incident_event v JOIN evidence e ON e.id = (v.detail ->> 'evidence_id')::uuid
+        WHERE v.incident_id = i.id AND v.action = 'handle' AND v.at >= i.handled_at
+        AND NOT EXISTS (SELECT FROM handling_proof p WHERE p.evidence_id = e.id))
+"""
+"""Handled, and nobody has looked how far its photograph is to be believed."""
+
+WAITS_FOR_CHECK = f"""
+    i.state = 'handled' AND i.needs_operator IS NULL AND NOT ({PHOTO_UNJUDGED}) AND {_NO_OPEN_CHILD}
     AND NOT EXISTS (SELECT FROM check_request q WHERE q.incident_id = i.id AND q.taken_at IS NULL)
 """
 
-CHECK_CAN_BE_DECIDED = """
-    i.state = 'handled' AND EXISTS (SELECT FROM check_request q WHERE q.incident_id = i.id AND q.taken_at IS NULL
+CHECK_CAN_BE_DECIDED = f"""
+    i.state = 'handled' AND {_NO_OPEN_CHILD} AND EXISTS (SELECT FROM check_request q WHERE q.incident_id = i.id AND q.taken_at IS NULL
         AND (q.answered_at IS NOT NULL OR q.expires_at <= %(now)s))
 """

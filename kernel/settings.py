@@ -147,6 +147,25 @@ class DispatchSettings(BaseModel):
     poll_s: float = Field(default=1.0, gt=0)
 
 
+class AssignmentSettings(BaseModel):
+    """Who goes: what each thing costs, in seconds of way, and what rules somebody out (docs/assignment.md)."""
+
+    model_config = _SECTION
+    detour: float = Field(default=1.3, ge=1, le=5)
+    other_grid_s: float = Field(default=1_800.0, ge=0)
+    stale_position_s: float = Field(default=3_600.0, ge=0)
+    open_task_s: float = Field(default=540.0, ge=0)
+    busy_from: int = Field(default=3, ge=1)
+    busy_s: float = Field(default=7_200.0, ge=0)
+    full_at: int = Field(default=10, ge=1)
+    done_task_s: float = Field(default=30.0, ge=0)
+    switch_s: float = Field(default=300.0, ge=0)
+    rest_s: float = Field(default=0.0, ge=0)
+    max_way_m: float = Field(default=15_000.0, gt=0)
+    urgent_severity: int = Field(default=1, ge=0, le=4)
+    urgent_factor: float = Field(default=4.0, ge=1)
+
+
 class ParkingSettings(BaseModel):
     """Parking sessions: plates are personal data, and go when nothing is owed any more."""
 
@@ -223,6 +242,7 @@ class Settings(BaseSettings):
     vision: VisionSettings = VisionSettings()
     evidence: EvidenceSettings = EvidenceSettings()
     dispatch: DispatchSettings = DispatchSettings()
+    assignment: AssignmentSettings = AssignmentSettings()
     parking: ParkingSettings = ParkingSettings()
     escalation: EscalationSettings = EscalationSettings()
     web: WebSettings = WebSettings()

@@ -28,7 +28,7 @@ class Source(StrEnum):
 
 
 class IncidentState(StrEnum):
-    """Where a case (案件) stands; the allowed changes are dispatch.policy.TRANSITIONS."""
+    """Where a case (案件) stands; the allowed changes are dispatch.transition.TRANSITIONS."""
 
     REPORTED = "reported"  # 上报, waits for an operator's filing
     FILED = "filed"  # 立案, waits for somebody to go
@@ -57,6 +57,7 @@ class CheckKind(StrEnum):
     CAMERA = "camera"
     SENSOR = "sensor"
     PERSON = "person"
+    REPORTER = "reporter"  # whoever said it may say that it is put right
 
 
 class Verdict(StrEnum):

@@ -206,8 +206,10 @@ class City:
         self.advance()
 
     def act(self, actor: Actor, action: Action, version: int | None = None, **inputs: Any) -> dict[str, Any]:
-        """Do something to the only incident, or to `incident_id`."""
+        """Do something to the only incident, or to `incident_id`; `other` is the second one that it is about."""
         incident_id = inputs.pop("incident_id", None) or UUID(self.incident()["id"])
+        if "other" in inputs:
+            inputs["incident_id"] = inputs.pop("other")
         with self.database.transaction() as connection:
             return flow.act(connection, incident_id, action, actor, Inputs(**inputs), self.now, version)
 
@@ -239,12 +241,16 @@ class City:
 
     def incident(self, actor: Actor | None = None) -> dict[str, Any]:
         """The only incident, in full."""
-        from dispatch.store import read_incident
-
         found = self.incidents()
         assert len(found) == 1, [i["number"] for i in found]
+        return self.read(UUID(found[0]["id"]), actor)
+
+    def read(self, incident_id: UUID, actor: Actor | None = None) -> dict[str, Any]:
+        """An incident in full."""
+        from dispatch.store import read_incident
+
         with self.database.transaction() as connection:
-            view = read_incident(connection, UUID(found[0]["id"]), now=self.now, actor=actor)
+            view = read_incident(connection, incident_id, now=self.now, actor=actor)
         assert view is not None
         return view
 

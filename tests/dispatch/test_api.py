@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from datetime import timedelta
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
@@ -12,7 +13,7 @@ from fastapi.testclient import TestClient
 
 from dispatch.api import make_router
 from dispatch.model import Action, ActionRefused, Actor
-from dispatch.schema import CandidateOut, CategoryFull, IncidentDetail, IncidentPage
+from dispatch.schema import CandidateOut, CategoryFull, IncidentDetail, IncidentPage, SimilarOut, SummonsOut
 from kernel.clock import Clock
 from kernel.db import Connection, Database
 from kernel.types import Role
@@ -87,16 +88,60 @@ def test_the_whole_way_over_http_in_one_s_own_scope(web: Web, operator: Actor, w
     assert len(web.get(worker, "/incidents", state="closed").json()["items"]) == 1
 
 
-def test_another_area_s_incident_does_not_exist(web: Web, operator: Actor) -> None:
-    web.city.report(row=1)
-    web.city.turn()
-    incident_id = web.city.incident()["id"]
-    assert web.get(operator, "/incidents", state="all").json()["items"] == []
+def test_another_area_s_incident_does_not_exist_on_any_route(web: Web, operator: Actor) -> None:
+    """List, search, detail, look-alikes, summons, candidates, every action, and as the second incident of an action."""
+    everywhere = web.city.add_person("全区", Role.OPERATOR)
+    north, edge = (cell_centre(0, 1), cell_centre(0, 0))
+    close = (north[0], (north[1] + edge[1]) / 2)
+    web.city.report("heaped_junk", row=1, position=(close[0], close[1] + 0.0001))
+    web.city.report("heaped_junk", row=0, position=(close[0], close[1] - 0.0001))  # 22 m away, in the other community
+    web.city.take()
+    theirs, mine = (next(i for i in web.city.incidents() if i["area_code"] == code) for code in (NORTH, SOUTH))
+    assert [i["id"] for i in web.get(operator, "/incidents", state="all").json()["items"]] == [mine["id"]]
+    assert web.get(operator, "/incidents", state="all", q=theirs["number"]).json()["items"] == []
+    found = web.get(everywhere, "/incidents", state="all", q=theirs["number"][-6:]).json()["items"]
+    assert [i["id"] for i in found] == [theirs["id"]]
+    assert web.get(everywhere, "/incidents", q="100%_").json()["items"] == []
+    path = f"/incidents/{theirs['id']}"
     for answer in (
-        web.get(operator, f"/incidents/{incident_id}"), web.get(operator, f"/incidents/{incident_id}/candidates"),
-        web.post(operator, f"/incidents/{incident_id}/actions/void", {"reason": "误报"}),
-    ):  # fmt: skip
+        *(web.get(operator, path + part) for part in ("", "/candidates", "/similar", "/summons")),
+        *(web.post(operator, f"{path}/actions/{action}", {"reason": "误报"}) for action in Action),
+        *(
+            web.post(
+                operator, f"/incidents/{mine['id']}/actions/{action}", {"incident_id": theirs["id"], "reason": "同"}
+            )
+            for action in ("merge", "attach")
+        ),
+    ):
         assert (answer.status_code, answer.json()["code"]) == (404, "unknown_incident")
+    # A look-alike across the border is offered to whoever sees both, and to nobody else.
+    assert web.get(operator, f"/incidents/{mine['id']}/similar").json() == []
+    (alike,) = web.get(everywhere, f"/incidents/{mine['id']}/similar").json()
+    assert (SimilarOut.model_validate(alike).id, alike["distance_m"]) == (theirs["id"], pytest.approx(22.2, abs=0.3))
+
+
+def test_reason_codes_come_by_action_and_one_alone_is_a_reason(web: Web, operator: Actor) -> None:
+    codes = web.get(operator, "/reason-codes").json()
+    assert "false_alarm" in codes["void"]
+    web.city.report()
+    web.city.take()
+    path = f"/incidents/{web.city.incident()['id']}/actions/void"
+    assert web.post(operator, path, {"reason_code": "nonsense"}).json()["code"] == "bad_reason_code"
+    ended = web.post(operator, path, {"reason_code": "false_alarm"}).json()
+    assert (ended["state"], ended["events"][-1]["detail"]["reason_code"]) == ("void", "false_alarm")
+
+
+def test_summons_are_listed_in_one_s_own_scope(web: Web, operator: Actor) -> None:
+    police = web.city.add_person("交警", Role.HANDLING_DEPT, scope=SOUTH)
+    web.city.report()
+    web.city.take()
+    path = f"/incidents/{web.city.incident()['id']}"
+    until = (web.city.now + timedelta(minutes=30)).isoformat()
+    body = {"user_ids": [str(police.user_id)], "until": until, "reason": "联合整治"}
+    assert web.post(operator, f"{path}/actions/summon", body).status_code == 200
+    (one,) = (SummonsOut.model_validate(s) for s in web.get(operator, f"{path}/summons").json())
+    assert (one.user.name, one.late, one.checked_in_at) == ("交警", False, None)
+    IncidentDetail.model_validate(web.get(police, path).json())
 
 
 @pytest.mark.parametrize(

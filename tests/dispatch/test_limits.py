@@ -1,12 +1,12 @@
-"""When an incident is due."""
+"""When an incident is due, and how its light stands."""
 
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from dispatch.limits import CalendarMissing, due_at
-from kernel.types import LimitUnit
+from dispatch.limits import CalendarMissing, due_at, stand_light
+from kernel.types import Light, LimitUnit
 
 FROM = datetime(2026, 11, 20, 15, 30, tzinfo=UTC)
 
@@ -34,3 +34,16 @@ def test_working_time_without_a_calendar_is_an_error_that_names_the_year(unit: L
 def test_a_limit_that_is_none_is_an_error(value: float) -> None:
     with pytest.raises(ValueError, match="limit of"):
         due_at(FROM, value, LimitUnit.DAY)
+
+
+@pytest.mark.parametrize(
+    ("hours", "lamp"),
+    [(0.0, Light.GREEN), (80.0, Light.GREEN), (80.001, Light.AMBER), (100.0, Light.AMBER), (100.001, Light.RED)],
+)
+def test_the_light_is_green_to_80_percent_and_red_beyond_the_limit(hours: float, lamp: Light) -> None:
+    amber, due = FROM + timedelta(hours=80), FROM + timedelta(hours=100)
+    assert stand_light(amber, due, FROM + timedelta(hours=hours)) is lamp
+
+
+def test_no_limit_no_light() -> None:
+    assert stand_light(None, None, FROM) is None

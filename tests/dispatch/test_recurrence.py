@@ -115,3 +115,20 @@ def test_growth_makes_the_incident_worse_and_is_pushed_to_nobody(city: City) -> 
     assert (incident["severity"], incident["cover"], incident["state"]) == (2, str(picture), "dispatched")
     assert city.story()[-3:] == ["finding_grew", "finding_grew", "finding_cleared"]
     assert city.query("SELECT count(*) FROM push_outbox") == pushes
+
+
+def test_nobody_waits_for_a_neighbour_that_another_holds(city: City) -> None:
+    """Who holds one incident and waits for another may wait in a circle: it comes again instead, and loses nothing."""
+    for code in ("cam-a", "cam-b"):
+        city.add_device(code, "camera")
+    report_id = find(city, "cam-a", EDGE - 0.0001)
+    city.take()
+    update(city, report_id, "grew", severity=2)
+    update(city, report_id, "cleared")
+    with city.database.transaction() as holder:
+        holder.execute("SELECT FROM incident FOR UPDATE")
+        find(city, "cam-b", EDGE + 0.0001)
+        assert (city.take(), tell(city)) == (0, 0)
+    assert (city.take(), tell(city)) == (1, 2)
+    assert (city.incident()["report_count"], city.incident()["severity"]) == (2, 2)
+    assert city.story()[-2:] == ["finding_grew", "finding_cleared"]

@@ -159,7 +159,7 @@ def test_a_process_killed_again_and_again_loses_and_doubles_nothing(city: City) 
 def test_one_pass_of_the_loop_takes_an_accepted_task_no_further(city: City) -> None:
     """The role acts for the system only: what people must do, it leaves to them."""
     worker = city.add_person("甲")
-    city.report()
+    city.report("illegal_parking")  # whose hour runs by night too
     city.turn()
     city.act(worker, Action.ACCEPT)
     city.pass_time(hours=10)

@@ -28,8 +28,8 @@ def fill(city: City, count: int) -> None:
         )
 
 
-def test_two_thousand_open_incidents_are_read_by_two_statements(city: City, app_database: Database) -> None:
-    """However many incidents: one statement for them, one for the categories."""
+def test_two_thousand_open_incidents_are_read_by_three_statements(city: City, app_database: Database) -> None:
+    """However many incidents: one statement for them, one for the categories, one for what to expect of such."""
     fill(city, 2000)
     statements = []
     with app_database.transaction("3301") as connection:
@@ -42,5 +42,5 @@ def test_two_thousand_open_incidents_are_read_by_two_statements(city: City, app_
         connection.cursor = count  # type: ignore[method-assign]
         found = read_incidents(connection, now=city.now)
     assert len(found) == 2000
-    assert len(statements) == 2
+    assert len(statements) == 3
     assert [i["id"] for i in found] == sorted((i["id"] for i in found), reverse=True)

@@ -1,0 +1,1 @@
+"""What each action does, by groups; dispatch/action.py calls them and nothing else does."""
