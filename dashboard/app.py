@@ -25,6 +25,7 @@ from dashboard import (
     mappings,
     pages,
     parking,
+    place,
     push,
     readings,
     registry,
@@ -49,6 +50,8 @@ from dashboard.metrics import API, MeasureRequests, Metrics
 from dashboard.session import User
 from dispatch.api import make_router
 from dispatch.model import Actor
+from dispatch.time_api import make_time_router
+from dispatch.unit_api import make_unit_router
 from kernel.clock import Clock
 from kernel.db import Connection, Database, DbRole
 from kernel.settings import Settings
@@ -77,7 +80,7 @@ def open_web(settings: Settings) -> Web:
         metrics=metrics,
         cameras=LiveCameras(settings.camera, clock.now),
         console=Console(settings, worker_database, clock.now),
-        video=LiveVideo(settings.camera, clock.now),
+        video=LiveVideo(settings.camera, clock.now, settings.data_dir),
         boxes=BoxFeed(settings),
     )
     metrics.registry.register(health.StoredNumbers(web))
@@ -149,13 +152,15 @@ def create_app(settings: Settings, *, extra_routers: Sequence[APIRouter] = ()) -
         ways,
         answer,
         map_layers,
+        place,
         evidence,
         finding,
         push,
         live,
         live_video_api,
     ]
-    for router in [make_router(get_actor, transaction, settings), *(module.router for module in api)]:
+    incidents = [make(get_actor, transaction, settings) for make in (make_router, make_time_router, make_unit_router)]
+    for router in [*incidents, *(module.router for module in api)]:
         app.include_router(router, prefix=API)
     for router in [health.router, answer.page_router, *extra_routers, pages.router]:
         app.include_router(router)

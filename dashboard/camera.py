@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from av.video.frame import VideoFrame
 from PIL import Image
 
 from dashboard.errors import Problem
@@ -42,13 +43,17 @@ class Picture:
 
 def encode_picture(frame: Frame) -> Picture:
     """The frame as JPEG, at most 960 px wide."""
-    source = frame.video_frame
+    return Picture(seq=frame.seq, received_at=frame.received_at, jpeg=encode_jpeg(frame.video_frame))
+
+
+def encode_jpeg(source: VideoFrame) -> bytes:
+    """A decoded picture as JPEG, at most 960 px wide."""
     width = min(_MAX_WIDTH, source.width)
     height = max(2, round(source.height * width / source.width / 2) * 2)
     buffer = io.BytesIO()
     image: Image.Image = source.to_image(width=width, height=height)  # type: ignore[no-untyped-call]
     image.save(buffer, "JPEG", quality=_QUALITY)
-    return Picture(seq=frame.seq, received_at=frame.received_at, jpeg=buffer.getvalue())
+    return buffer.getvalue()
 
 
 class _Pull:

@@ -3,7 +3,7 @@
 An address may hold a password: it goes in here and never comes out again.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -13,6 +13,7 @@ from psycopg.rows import dict_row
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from dashboard.auth import CurrentUser, CurrentWeb
+from dashboard.context import Web
 from dashboard.errors import Problem
 from dashboard.registry import explained
 from dashboard.scene import Engineer, Watcher, find_camera
@@ -128,7 +129,25 @@ def list_cameras(user: CurrentUser, web: CurrentWeb) -> list[CameraSummary]:
             """
         ).fetchall()
     now, model = web.now(), Path(web.settings.vision.model).stem
-    return [_summarise(row, now, model) for row in rows]
+    presets = _read_presets(web, [row["id"] for row in rows if _is_moving(row["scene"])], now)
+    return [_summarise(row | {"preset": presets.get(row["id"])}, now, model) for row in rows]
+
+
+def _is_moving(scene: Any) -> bool:
+    return isinstance(scene, dict) and bool(scene.get("presets"))
+
+
+def _read_presets(web: Web, camera_ids: list[UUID], now: datetime) -> dict[UUID, str]:
+    """At which of its views each of these cameras stands, where that was told lately."""
+    if not camera_ids:
+        return {}
+    with web.worker_database.transaction() as connection:  # what the detector remembers is hidden from those who ask
+        rows = connection.execute(
+            "SELECT device_id, state ->> 'preset' FROM vision_state WHERE device_id = ANY (%s) AND zone = '' AND rule = 'turn'"
+            " AND saved_at > %s AND state ->> 'preset' IS NOT NULL",
+            (camera_ids, now - timedelta(seconds=_STALE_S)),
+        ).fetchall()
+    return {camera_id: str(preset) for camera_id, preset in rows}
 
 
 def _summarise(row: JsonObject, now: datetime, model: str) -> CameraSummary:
@@ -164,7 +183,7 @@ def _find_watch(row: JsonObject, now: datetime, model: str) -> WatchView | None:
     return WatchView(
         looks_per_s=_read_metric(row["metrics"], "looks_per_s", now),
         skipped_fps=_read_metric(row["metrics"], "skipped_fps", now),
-        model=model, blind=blind, moved=blind == "moved", preset=None,
+        model=model, blind=blind, moved=blind == "moved", preset=row.get("preset"),
     )  # fmt: skip
 
 

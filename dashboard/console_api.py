@@ -1,7 +1,6 @@
 """WS /api/v1/devices/{id}/console and /api/v1/console?code=…, POST /api/v1/devices/{id}/test. For engineers and administrators."""
 
 import asyncio
-import contextlib
 import logging
 import random
 from collections.abc import Callable
@@ -11,17 +10,15 @@ from uuid import UUID
 import psycopg
 from fastapi import APIRouter, Depends, WebSocket
 from pydantic import BaseModel
-from starlette.websockets import WebSocketDisconnect
 
-from dashboard.auth import CurrentWeb, find_session, require
+from dashboard.admission import CLOSE_LATER, CLOSE_UNKNOWN, RECHECK_S, admit, end, hear_nothing, judge_session
+from dashboard.auth import CurrentWeb, require
 from dashboard.console import ConsoleError, Viewer
 from dashboard.console_message import make_test_message
 from dashboard.context import Web, get_web
 from dashboard.errors import Problem
-from dashboard.limits import is_own_origin
-from dashboard.listener import CLOSE_RESTART, CLOSE_REVOKED
-from dashboard.live import CLOSE_FOREIGN, CLOSE_LATER, CLOSE_MISUSED
-from dashboard.session import Session, User, read_rights
+from dashboard.listener import CLOSE_RESTART
+from dashboard.session import Session, User
 from dashboard.store import write_json
 from devices.store import is_device_code, read_devices_by_code
 from kernel.audit import write_audit
@@ -29,10 +26,7 @@ from kernel.types import Role
 
 log = logging.getLogger(__name__)
 router = APIRouter(tags=["devices"])
-CLOSE_UNKNOWN = 4404
 _ROLES = frozenset({Role.ENGINEER, Role.ADMIN})
-_RECHECK_S = 15.0
-_CLOSE_WAIT_S = 2.0
 
 
 class TestSent(BaseModel):
@@ -107,20 +101,12 @@ FindCode = Callable[[Web, User], str | None]
 
 
 async def _serve(websocket: WebSocket, find_code: FindCode) -> None:
-    """One console from its opening to its end. Accepted first: a page sees a close code, not why an upgrade failed."""
-    web = get_web(websocket)
-    await websocket.accept()
-    if not is_own_origin(websocket, web.settings.public_url):
-        await websocket.close(CLOSE_FOREIGN, "foreign_origin")
+    """One console from its opening to its end."""
+    session = await admit(websocket, _ROLES)
+    if session is None:
         return
+    web = get_web(websocket)
     try:
-        session = await asyncio.to_thread(find_session, websocket, web.worker_database, web.now())
-        if session is None:
-            await websocket.close(CLOSE_REVOKED, "not_signed_in")
-            return
-        if session.user.roles.isdisjoint(_ROLES):
-            await websocket.close(CLOSE_FOREIGN, "not_your_role")
-            return
         code = await asyncio.to_thread(find_code, web, session.user)
         if code is None:
             await websocket.close(CLOSE_UNKNOWN, "unknown_device")
@@ -136,16 +122,14 @@ async def _serve(websocket: WebSocket, find_code: FindCode) -> None:
         close_code = await _show(websocket, web, session, viewer, find_code)
     finally:
         web.console.leave(code, viewer)
-    if close_code is not None:
-        with contextlib.suppress(Exception):
-            await asyncio.wait_for(websocket.close(close_code), _CLOSE_WAIT_S)
+    await end(websocket, close_code)
 
 
 async def _show(websocket: WebSocket, web: Web, session: Session, viewer: Viewer, find_code: FindCode) -> int | None:
     """Send until the browser goes, says something, or may no longer look; the close code, None when it is gone."""
     endings: list[asyncio.Task[int | None]] = [
         asyncio.create_task(_send(websocket, viewer)),
-        asyncio.create_task(_receive(websocket)),
+        asyncio.create_task(hear_nothing(websocket)),
         asyncio.create_task(_recheck(web, session, find_code)),
         asyncio.create_task(_end(viewer)),
     ]
@@ -164,15 +148,6 @@ async def _send(websocket: WebSocket, viewer: Viewer) -> int | None:
         await websocket.send_text(await viewer.next())
 
 
-async def _receive(websocket: WebSocket) -> int | None:
-    """The console takes no messages: whoever sends one is shown out."""
-    try:
-        await websocket.receive_text()
-    except (WebSocketDisconnect, KeyError, RuntimeError):
-        return None
-    return CLOSE_MISUSED
-
-
 async def _end(viewer: Viewer) -> int | None:
     await viewer.ended.wait()
     return CLOSE_RESTART
@@ -181,7 +156,7 @@ async def _end(viewer: Viewer) -> int | None:
 async def _recheck(web: Web, session: Session, find_code: FindCode) -> int | None:
     """Ends when the session is over, its rights changed, or the device left its scope."""
     while True:
-        await asyncio.sleep(_RECHECK_S)
+        await asyncio.sleep(RECHECK_S)
         try:
             code = await asyncio.to_thread(_judge, web, session, find_code)
         except psycopg.Error:
@@ -191,10 +166,7 @@ async def _recheck(web: Web, session: Session, find_code: FindCode) -> int | Non
 
 
 def _judge(web: Web, session: Session, find_code: FindCode) -> int | None:
-    with web.worker_database.transaction() as connection:
-        rights = read_rights(connection, [session.token_hash], web.now()).get(session.token_hash)
-    if rights is None:
-        return CLOSE_REVOKED
-    if rights != (session.user.scope, session.user.roles):
-        return CLOSE_RESTART
+    code = judge_session(web, session)
+    if code is not None:
+        return code
     return CLOSE_UNKNOWN if find_code(web, session.user) is None else None

@@ -18,6 +18,7 @@ from dashboard.metrics import Metrics
 from dashboard.session import User
 from grid.locate import Locator
 from grid.store import read_version
+from grid.surroundings import Surveyor
 from kernel.clock import Clock
 from kernel.db import Connection, Database
 from kernel.settings import Settings
@@ -28,6 +29,7 @@ class Places:
 
     def __init__(self) -> None:
         self._locator: Locator | None = None
+        self._surveyor: Surveyor | None = None
         self._lock = threading.Lock()
 
     def area_code_at(self, connection: Connection, lon: float, lat: float) -> str:
@@ -42,6 +44,14 @@ class Places:
             if self._locator is None or self._locator.version != version:
                 self._locator = Locator.load(connection)
             return self._locator
+
+    def surveyor(self, connection: Connection) -> Surveyor:
+        """Cells, components and background as they are now."""
+        locator = self.locator(connection)
+        with self._lock:
+            if self._surveyor is None or self._surveyor.version != locator.version:
+                self._surveyor = Surveyor.load(connection, locator=locator)
+            return self._surveyor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

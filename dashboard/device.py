@@ -12,13 +12,15 @@ from pydantic import BaseModel
 from starlette.responses import StreamingResponse
 
 from dashboard.auth import CurrentSession, CurrentUser, CurrentWeb, require
-from dashboard.camera import BOUNDARY, Picture, multipart_picture
+from dashboard.camera import BOUNDARY, Picture, encode_jpeg, multipart_picture
 from dashboard.context import Web
 from dashboard.errors import Problem
 from dashboard.live_video_api import note_opening
 from dashboard.session import Session, User, read_rights
 from dashboard.store import read_camera_url
 from devices.registry import KINDS, describe_schema
+from ingest.outlet import outlet_path
+from ingest.poster import take_poster
 from kernel.types import Role
 from vision.health import take_view
 
@@ -42,9 +44,14 @@ def _note_opening(camera_id: UUID, user: User, web: Web) -> None:
 
 
 @router.get("/cameras/{camera_id}/still.jpg", response_class=Response)
-async def show_still(camera_id: UUID, user: CurrentUser, web: CurrentWeb) -> Response:
-    """The camera's picture of this moment. 503 `camera_unreachable`."""
+async def show_still(camera_id: UUID, user: CurrentUser, web: CurrentWeb, kept: bool = False) -> Response:
+    """The camera's picture of this moment. 503 `camera_unreachable`.
+
+    `kept`: its newest key picture at once, some seconds old at most (`X-Received-At`, `X-Age-Ms`); 204 where none is at hand.
+    """
     url = await asyncio.to_thread(_find_url, camera_id, user, web)
+    if kept:
+        return await asyncio.to_thread(_show_poster, camera_id, url, user, web)
     pictures = web.cameras.watch(camera_id, url)
     try:
         picture = await anext(pictures)
@@ -53,6 +60,18 @@ async def show_still(camera_id: UUID, user: CurrentUser, web: CurrentWeb) -> Res
     await asyncio.to_thread(_note_opening, camera_id, user, web)
     headers = {"Cache-Control": "no-store", "X-Received-At": picture.received_at.isoformat()}
     return Response(picture.jpeg, media_type="image/jpeg", headers=headers)
+
+
+def _show_poster(camera_id: UUID, url: str, user: User, web: Web) -> Response:
+    found = take_poster(outlet_path(web.settings.data_dir, url))
+    headers = {"Cache-Control": "no-store"}
+    if found is None:
+        return Response(status_code=204, headers=headers)
+    frame, received_at = found
+    _note_opening(camera_id, user, web)
+    headers["X-Received-At"] = received_at.isoformat()
+    headers["X-Age-Ms"] = str(max(0, round((web.now() - received_at).total_seconds() * 1000)))
+    return Response(encode_jpeg(frame), media_type="image/jpeg", headers=headers)
 
 
 class TaughtView(BaseModel):

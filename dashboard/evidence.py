@@ -214,7 +214,7 @@ def unmask_evidence(evidence_id: UUID, body: UnmaskIn, user: Unmasker, web: Curr
 
 @router.get("/evidence/originals/{token}", response_class=Response)
 def open_original(token: Annotated[str, Field(max_length=100)], user: Unmasker, web: CurrentWeb) -> Response:
-    """The original behind a mask: once, within a minute, to the person who asked for it."""
+    """The original behind a mask: once, within a minute, to the person who asked for it and still has it in scope."""
     now = web.now()
     with web.worker_database.transaction() as connection:
         row = connection.execute(
@@ -234,6 +234,9 @@ def open_original(token: Annotated[str, Field(max_length=100)], user: Unmasker, 
             raise Problem(410, "opening_expired", "The time to open this is over; ask again")
         if path is None:
             raise _gone()
+        with web.app_database.transaction(user.scope) as scoped:  # it, or the person, may have gone elsewhere meanwhile
+            if read_evidence(scoped, evidence_id) is None:
+                raise Problem(404, "unknown_evidence", "There is no such picture in your scope")
         connection.execute("UPDATE evidence_opening SET opened_at = %s WHERE token_hash = %s", (now, _hash(token)))
         write_audit(
             connection, now, actor=user.name, action="unmasked", subject=str(evidence_id), detail={"reason": reason}

@@ -1,7 +1,6 @@
 """The live socket: WS /api/v1/live?seat=wall|phone&since=<number>. What it says is in docs/architecture.md."""
 
 import asyncio
-import contextlib
 import json
 import logging
 from uuid import UUID
@@ -10,39 +9,24 @@ import psycopg
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
-from dashboard.auth import find_session
+from dashboard.admission import CLOSE_LATER, CLOSE_MISUSED, admit, end
 from dashboard.context import Web, get_web
-from dashboard.limits import is_own_origin
-from dashboard.listener import CLOSE_REVOKED, Audience, Socket
+from dashboard.listener import Audience, Socket
 from dashboard.session import Session
 from dashboard.staff import WATCHERS
 from dashboard.tasks import confirm_task
 
 log = logging.getLogger(__name__)
 router = APIRouter()
-CLOSE_LATER, CLOSE_FOREIGN, CLOSE_MISUSED = 1013, 4403, 1008
 _MAX_MESSAGE = 4_000
-_CLOSE_WAIT_S = 2.0
 
 
 @router.websocket("/live")
 async def serve_live(websocket: WebSocket) -> None:
     """One socket from its opening to its end."""
-    web = get_web(websocket)
-    # Accepted first: a page cannot see why an upgrade was refused, but it sees a close code.
-    await websocket.accept()
-    if not is_own_origin(websocket, web.settings.public_url):
-        await websocket.close(CLOSE_FOREIGN, "foreign_origin")
-        return
-    try:
-        session = await asyncio.to_thread(find_session, websocket, web.worker_database, web.now())
-    except psycopg.Error:
-        await websocket.close(CLOSE_LATER, "database_unavailable")
-        return
-    if session is None:
-        await websocket.close(CLOSE_REVOKED, "not_signed_in")
-        return
-    await _serve(websocket, web, session)
+    session = await admit(websocket)
+    if session is not None:
+        await _serve(websocket, get_web(websocket), session)
 
 
 async def _serve(websocket: WebSocket, web: Web, session: Session) -> None:
@@ -67,10 +51,7 @@ async def _serve(websocket: WebSocket, web: Web, session: Session) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    if socket.close_code is not None:
-        # A browser that does not read does not answer a close either: a moment, then the connection is cut by leaving.
-        with contextlib.suppress(Exception):
-            await asyncio.wait_for(websocket.close(socket.close_code), _CLOSE_WAIT_S)
+    await end(websocket, socket.close_code)
 
 
 async def _join(websocket: WebSocket, socket: Socket, web: Web) -> None:

@@ -7,25 +7,29 @@ key picture; one who is slow loses what waits and goes on with the next key pict
 import asyncio
 import contextlib
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 from uuid import UUID
 
 from dashboard.store import JsonObject, write_json
 from ingest.broadcast import Broadcast, Piece
 from ingest.fault import CaptureFault
 from ingest.fragment import Opening
+from ingest.outlet import outlet_path
 from kernel.settings import CameraSettings
 
 log = logging.getLogger(__name__)
 _LINGER_S = 5.0
 _SILENCE_S = 8.0
 _MOST_PULLS = 64
-_MOST_WAITING = 120  # pictures of one viewer, about five seconds
-_MOST_WAITING_BYTES = 6_000_000
-_MOST_KEPT = 600  # pictures since the last key picture; a camera that sends fewer key pictures makes newcomers wait
+_MOST_WAITING_S = 5.0  # how long a picture may wait for one viewer
+_MOST_WAITING_BYTES = 12_000_000
+_MOST_KEPT = 1500  # pictures since the last key picture; a camera that sends fewer key pictures makes newcomers wait
+_MOST_KEPT_BYTES = 6_000_000
 _LOOK_EVERY_S = 0.05
 _DRIFT = 0.002  # seconds a second by which the clocks may part
 
@@ -48,7 +52,9 @@ class Viewer:
     """Somebody who looks. Only the event loop touches it."""
 
     stream: str
-    waiting: deque[tuple[str | bytes, bool]] = field(default_factory=deque)  # and whether it is part of the video
+    clock: Callable[[], float] = time.monotonic
+    waiting: deque[tuple[str | bytes, float | None]] = field(default_factory=deque)
+    """What waits, and since when if it is part of the video: as many pictures as there are since a key picture may come at once."""
     waiting_bytes: int = 0
     cuts: int = 0
     is_cut: bool = False
@@ -79,8 +85,10 @@ class Viewer:
         if self.is_cut and not key:
             return
         self.is_cut = False
+        oldest_s = next((since_s for _, since_s in self.waiting if since_s is not None), None)
         self._put(data, video=True)
-        if len(self.waiting) > _MOST_WAITING or self.waiting_bytes > _MOST_WAITING_BYTES:
+        late = oldest_s is not None and self.clock() - oldest_s > _MOST_WAITING_S
+        if late or self.waiting_bytes > _MOST_WAITING_BYTES:
             self._leave_out()
 
     def show_boxes(self, boxes: JsonObject) -> None:
@@ -100,22 +108,22 @@ class Viewer:
                 text, self._boxes = self._boxes, None
                 return text
             if self.waiting:
-                data, video = self.waiting.popleft()
-                self.waiting_bytes -= len(data) if video else 0
+                data, since_s = self.waiting.popleft()
+                self.waiting_bytes -= len(data) if since_s is not None else 0
                 return data
             self.ready.clear()
             await self.ready.wait()
         return None
 
     def _put(self, data: str | bytes, *, video: bool) -> None:
-        self.waiting.append((data, video))
+        self.waiting.append((data, self.clock() if video else None))
         self.waiting_bytes += len(data) if video else 0
         self.ready.set()
 
     def _leave_out(self) -> None:
         self.cuts += 1
         self.is_cut = True
-        self.waiting = deque((data, video) for data, video in self.waiting if not video)
+        self.waiting = deque(one for one in self.waiting if one[1] is None)
         self.waiting_bytes = 0
         self._put(write_json({"type": "cut", "count": self.cuts}), video=False)
 
@@ -123,9 +131,9 @@ class Viewer:
 class _Pull:
     """One camera's stream and those who look at it. Only the event loop touches it."""
 
-    def __init__(self, url: str, settings: CameraSettings, now: Callable[[], datetime]) -> None:
+    def __init__(self, url: str, settings: CameraSettings, now: Callable[[], datetime], outlet: Path | None) -> None:
         self._loop = asyncio.get_running_loop()
-        self.broadcast = Broadcast(url, settings, now, self._deliver)
+        self.broadcast = Broadcast(url, settings, now, self._deliver, outlet)
         self.viewers: set[Viewer] = set()
         self.opening: Opening | None = None
         self.kept: list[Piece] = []  # since the last key picture
@@ -155,7 +163,7 @@ class _Pull:
         if fragment.key or self.kept:
             self.kept.append(piece)
             self.kept_bytes += len(fragment.data)
-            if len(self.kept) > _MOST_KEPT or self.kept_bytes > _MOST_WAITING_BYTES:
+            if len(self.kept) > _MOST_KEPT or self.kept_bytes > _MOST_KEPT_BYTES:
                 self.kept = []
         for viewer in self.viewers:
             viewer.offer(fragment.data, key=fragment.key)
@@ -196,12 +204,23 @@ class _Pull:
         }
 
 
+def _judge_coding(broadcast: Broadcast) -> VideoRefused | None:
+    """What comes now cannot be played by browsers."""
+    if broadcast.codec == "hevc":
+        return VideoRefused("h265", away=False)
+    if broadcast.unreadable or broadcast.is_other_codec():
+        return VideoRefused("unknown_codec", away=False)
+    return None
+
+
 class LiveVideo:
     """The pulls that are running. For the event loop."""
 
-    def __init__(self, settings: CameraSettings, now: Callable[[], datetime]) -> None:
+    def __init__(self, settings: CameraSettings, now: Callable[[], datetime], data_dir: Path | None = None) -> None:
+        """`data_dir`: where cameras that are captured on this machine hand on their packets; None: each is opened."""
         self._settings = settings
         self._now = now
+        self._data_dir = data_dir
         self._pulls: dict[tuple[UUID, str], _Pull] = {}
         self._closed = False
 
@@ -217,7 +236,8 @@ class LiveVideo:
         if pull is None:
             if len(self._pulls) >= _MOST_PULLS or self._closed:
                 raise VideoRefused("too_many_streams", away=True)
-            pull = self._pulls[key] = _Pull(url, self._settings, self._now)
+            outlet = outlet_path(self._data_dir, url) if self._data_dir is not None else None
+            pull = self._pulls[key] = _Pull(url, self._settings, self._now, outlet)
         elif pull.leaving is not None:
             pull.leaving.cancel()
             pull.leaving = None
@@ -243,10 +263,9 @@ class LiveVideo:
 
     def _judge(self, pull: _Pull, until_s: float) -> VideoRefused | None:
         broadcast = pull.broadcast
-        if broadcast.codec == "hevc":
-            return VideoRefused("h265", away=False)
-        if broadcast.unreadable or broadcast.is_other_codec():
-            return VideoRefused("unknown_codec", away=False)
+        refused = _judge_coding(broadcast)
+        if refused is not None:
+            return refused
         fault = broadcast.fault()
         if fault is None and self._asked_s() > until_s:
             fault = CaptureFault.TIMED_OUT
@@ -260,10 +279,8 @@ class LiveVideo:
         pull = self._pulls.get((camera_id, url))
         if pull is None:
             return
-        refused = None
-        if pull.broadcast.codec == "hevc":
-            refused = VideoRefused("h265", away=False)
-        elif self._asked_s() - pull.came_s > _SILENCE_S:
+        refused = _judge_coding(pull.broadcast)
+        if refused is None and self._asked_s() - pull.came_s > _SILENCE_S:
             refused = VideoRefused(
                 "camera_unreachable", away=True, fault=pull.broadcast.fault() or CaptureFault.TIMED_OUT
             )

@@ -12,25 +12,21 @@ from uuid import UUID
 import psycopg
 from fastapi import APIRouter, WebSocket
 from psycopg.types.json import Jsonb
-from starlette.websockets import WebSocketDisconnect, WebSocketState
+from starlette.websockets import WebSocketDisconnect
 
-from dashboard.auth import find_session
+from dashboard.admission import CLOSE_LATER, CLOSE_UNKNOWN, RECHECK_S, admit, end, hear_nothing, judge_session
 from dashboard.context import Web, get_web
-from dashboard.limits import is_own_origin
-from dashboard.listener import CLOSE_RESTART, CLOSE_REVOKED
-from dashboard.live import CLOSE_FOREIGN, CLOSE_LATER, CLOSE_MISUSED
+from dashboard.listener import CLOSE_RESTART
 from dashboard.live_video import VideoRefused, Viewer
-from dashboard.session import Session, User, read_rights
+from dashboard.session import Session, User
 from dashboard.store import JsonObject, write_json
 from ingest.fragment import Opening
 from kernel.audit import write_audit
 
 log = logging.getLogger(__name__)
 router = APIRouter()
-CLOSE_UNKNOWN, CLOSE_CANNOT_PLAY, CLOSE_AWAY = 4404, 4415, 4503
-_RECHECK_S = 15.0
+CLOSE_CANNOT_PLAY, CLOSE_AWAY = 4415, 4503
 _CHECK_S = 1.0
-_CLOSE_WAIT_S = 2.0
 _SAME_OPENING_S = 60.0
 _MOST_OPENINGS = 5_000
 
@@ -75,17 +71,12 @@ def _find_camera(web: Web, user: User, camera_id: str) -> _Camera | None:
 
 @router.websocket("/cameras/{camera_id}/live")
 async def watch_camera(websocket: WebSocket, camera_id: str) -> None:
-    """One viewer from the opening to the end. Accepted first: a page sees a close code, not why an upgrade failed."""
-    web = get_web(websocket)
-    await websocket.accept()
-    if not is_own_origin(websocket, web.settings.public_url):
-        await websocket.close(CLOSE_FOREIGN, "foreign_origin")
+    """One viewer from the opening to the end."""
+    session = await admit(websocket)
+    if session is None:
         return
+    web = get_web(websocket)
     try:
-        session = await asyncio.to_thread(find_session, websocket, web.worker_database, web.now())
-        if session is None:
-            await websocket.close(CLOSE_REVOKED, "not_signed_in")
-            return
         camera = await asyncio.to_thread(_find_camera, web, session.user, camera_id)
         if camera is None:
             await websocket.close(CLOSE_UNKNOWN, "unknown_camera")
@@ -94,14 +85,14 @@ async def watch_camera(websocket: WebSocket, camera_id: str) -> None:
     except psycopg.Error:
         await websocket.close(CLOSE_LATER, "database_unavailable")
         return
-    receiving = asyncio.create_task(_receive(websocket))
+    receiving = asyncio.create_task(hear_nothing(websocket))
     opening = asyncio.create_task(_open(web, camera, websocket.query_params.get("stream", "main")))
     try:
         await asyncio.wait([receiving, opening], return_when=asyncio.FIRST_COMPLETED)
         if not opening.done():  # the browser has gone, or said something
             opening.cancel()
             await asyncio.gather(opening, return_exceptions=True)
-            await _close(websocket, receiving.result())
+            await end(websocket, receiving.result())
             return
         try:
             opened = opening.result()
@@ -147,7 +138,7 @@ async def _refuse(websocket: WebSocket, camera: _Camera, refused: VideoRefused) 
     said = {"type": "refused", "code": refused.code, "fault": refused.fault or None, "fallback": fallback}
     with contextlib.suppress(WebSocketDisconnect, RuntimeError):
         await websocket.send_text(write_json(said))
-    await _close(websocket, CLOSE_AWAY if refused.away else CLOSE_CANNOT_PLAY)
+    await end(websocket, CLOSE_AWAY if refused.away else CLOSE_CANNOT_PLAY)
 
 
 async def _watch(
@@ -181,15 +172,7 @@ async def _watch(
     if viewer.over is not None:
         await _refuse(websocket, camera, viewer.over)
     else:
-        await _close(websocket, code)
-
-
-async def _close(websocket: WebSocket, code: int | None) -> None:
-    if code is None or websocket.application_state is WebSocketState.DISCONNECTED:
-        return
-    # A browser that does not read does not answer a close either: a moment, then the connection is cut by leaving.
-    with contextlib.suppress(Exception):
-        await asyncio.wait_for(websocket.close(code), _CLOSE_WAIT_S)
+        await end(websocket, code)
 
 
 async def _send(websocket: WebSocket, viewer: Viewer) -> int | None:
@@ -202,15 +185,6 @@ async def _send(websocket: WebSocket, viewer: Viewer) -> int | None:
     return None if viewer.over is not None else CLOSE_RESTART
 
 
-async def _receive(websocket: WebSocket) -> int | None:
-    """Viewers say nothing: whoever does is shown out."""
-    try:
-        await websocket.receive_text()
-    except (WebSocketDisconnect, KeyError, RuntimeError):
-        return None
-    return CLOSE_MISUSED
-
-
 async def _recheck(web: Web, session: Session, camera: _Camera, opened: _Opened) -> int | None:
     """Ends when the session is over, its rights changed, or the camera left its scope or got another address."""
     loop = asyncio.get_running_loop()
@@ -218,7 +192,7 @@ async def _recheck(web: Web, session: Session, camera: _Camera, opened: _Opened)
     while True:
         await asyncio.sleep(_CHECK_S)
         web.video.check(camera.id, opened.url)
-        if loop.time() - checked_s < _RECHECK_S:
+        if loop.time() - checked_s < RECHECK_S:
             continue
         checked_s = loop.time()
         try:
@@ -230,12 +204,9 @@ async def _recheck(web: Web, session: Session, camera: _Camera, opened: _Opened)
 
 
 def _judge(web: Web, session: Session, camera: _Camera, opened: _Opened) -> int | None:
-    with web.worker_database.transaction() as connection:
-        rights = read_rights(connection, [session.token_hash], web.now()).get(session.token_hash)
-    if rights is None:
-        return CLOSE_REVOKED
-    if rights != (session.user.scope, session.user.roles):
-        return CLOSE_RESTART
+    code = judge_session(web, session)
+    if code is not None:
+        return code
     found = _find_camera(web, session.user, str(camera.id))
     if found is None:
         return CLOSE_UNKNOWN

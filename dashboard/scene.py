@@ -1,6 +1,5 @@
 """A camera's scene: read, checked, put live as a new version. What each rule wants is told by its JSON schema."""
 
-import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any
@@ -25,7 +24,6 @@ from vision.scene import SceneError, parse_scene
 router = APIRouter(tags=["cameras"])
 Engineer = Annotated[User, Depends(require(Role.ENGINEER, Role.ADMIN))]
 Watcher = Annotated[User, Depends(require(*WATCHERS))]
-_ZONE = re.compile(r"^zone (['\"])(?P<zone>.*?)\1: (?P<reason>.*)$", re.DOTALL)
 
 
 class ZoneRule(BaseModel):
@@ -74,13 +72,16 @@ def _describe_rules() -> tuple[ZoneRule, ...]:
 
 
 def check_scene(scene: Mapping[str, Any]) -> None:
-    """Raises Problem 422 `scene_refused` with the zone's name ("" for the scene as a whole) and the reason."""
+    """Raises Problem 422 `scene_refused`: the zone's name ("" for the scene as a whole), `why` as a code with what its words need
+    (`field`, `limit`, `preset` …), and the reason in English."""
     try:
         parse_scene(dict(scene), known_rules())
     except SceneError as error:
-        found = _ZONE.match(str(error))
-        zone, reason = (found["zone"], found["reason"]) if found else ("", str(error))
-        raise Problem(422, "scene_refused", "This scene cannot be used", zone=zone, reason=reason) from None
+        told = {name: value for name, value in error.params.items() if value is not None}
+        raise Problem(
+            422, "scene_refused", "This scene cannot be used",
+            zone=error.zone, why=error.code, reason=str(error), **told,
+        ) from None  # fmt: skip
 
 
 def find_camera(connection: Connection, camera_id: UUID, *, lock: bool = False) -> tuple[str, str]:
@@ -117,7 +118,7 @@ def change_scene(
 ) -> SceneView:
     """Put a scene live; vision takes it up within seconds. If-Match: the version it was made from (412 `version_conflict`).
 
-    422 `scene_refused` {zone, reason}. What is remembered of a zone stays only where its outline and parameters did.
+    422 `scene_refused` {zone, why, reason …}. What is remembered of a zone stays only where its outline and parameters did.
     """
     check_scene(body.scene)
     now = web.now()

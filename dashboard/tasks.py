@@ -24,7 +24,9 @@ def read_tasks(connection: Connection, user_ids: Collection[UUID], now: datetime
         """
         SELECT o.id, o.user_id, o.incident_id, o.kind FROM push_outbox o JOIN app_user u ON u.id = o.user_id LEFT JOIN incident i ON i.id = o.incident_id
         WHERE o.user_id = ANY (%s) AND o.received_at IS NULL AND o.id >= %s AND u.on_duty AND NOT u.disabled
-          AND CASE o.kind WHEN 'notice' THEN i.state NOT IN ('closed', 'void')
+          AND CASE WHEN o.kind = 'decided' THEN true
+              WHEN o.kind IN ('notice', 'supervised', 'summoned') THEN i.state NOT IN ('closed', 'void')
+              WHEN o.kind = 'verify' THEN coalesce(i.verifier_id = u.id, false)
               ELSE coalesce(i.assignee_id = u.id AND i.state = 'dispatched', false) <> (o.kind = 'withdrawn') END
         ORDER BY o.id LIMIT 1000
         """,

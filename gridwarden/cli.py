@@ -5,7 +5,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from gridwarden.commands import bench, db, device, doctor, grid, run, sim, user, vision
+from gridwarden.commands import bench, calendar, db, device, dispatch, doctor, grid, limit, run, sim, user, vision
 
 app = typer.Typer(
     name="gridwarden",
@@ -21,6 +21,9 @@ app.command("doctor")(doctor.doctor)
 app.command("bench")(bench.bench)
 app.add_typer(db.app, name="db", help="The database.")
 app.add_typer(grid.app, name="grid", help="Areas, cells, components.")
+app.add_typer(calendar.app, name="calendar", help="Workdays, shifts.")
+app.add_typer(limit.app, name="limit", help="Time limits, emergencies, indicators.")
+app.add_typer(dispatch.app, name="dispatch", help="Who goes, and who handles.")
 app.add_typer(device.app, name="device", help="The device registry.")
 app.add_typer(user.app, name="user", help="People and their roles.")
 app.add_typer(sim.app, name="sim", help="Simulators, against any installation by its addresses.")

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import psycopg
 
+from dispatch.calendar import CHINA
+from dispatch.calendar_table import missing_years, read_years
 from gridwarden.broker import find_mosquitto
 from ingest.client import make_client
 from ingest.house import read_storage
@@ -152,6 +154,23 @@ def check_storage(settings: Settings) -> list[Finding]:
     return [Finding(check="storage", level=Level.OK, says=says)]
 
 
+def check_calendar(settings: Settings) -> list[Finding]:
+    """Is there a table of workdays for this year, and for the next when it is near?"""
+    today = Clock.of(settings.clock).now().astimezone(CHINA).date()
+    try:
+        with psycopg.connect(conninfo(settings, DbRole.WORKER), connect_timeout=3) as connection:
+            known = [year.year for year in read_years(connection)]
+    except psycopg.Error:
+        return []  # the database's own check has said it
+    missing = missing_years(known, today)
+    if not missing:
+        return [Finding(check="calendar", level=Level.OK, says=f"workdays of {', '.join(map(str, known))} are known")]
+    level = Level.FAIL if today.year in missing else Level.WARN
+    says = f"no table of workdays for {', '.join(map(str, missing))}: limits in work hours and workdays cannot be counted into it"
+    mend = "when the State Council has published it: `gridwarden calendar import FILE --year Y --source S`"
+    return [Finding(check="calendar", level=level, says=says, mend=mend)]
+
+
 def check_broker(settings: Settings) -> list[Finding]:
     """Does the broker answer, and does it take our log-in?"""
     address = f"{settings.mqtt.host}:{settings.mqtt.port}"
@@ -186,7 +205,10 @@ def check_broker(settings: Settings) -> list[Finding]:
             *findings,
             Finding(check="broker", level=Level.FAIL, says=says, mend="correct mqtt.username and mqtt.password"),
         ]
-    return [*findings, Finding(check="broker", level=Level.OK, says=f"{address} takes the log-in {settings.mqtt.username!r}")]
+    return [
+        *findings,
+        Finding(check="broker", level=Level.OK, says=f"{address} takes the log-in {settings.mqtt.username!r}"),
+    ]
 
 
 def check_logins(settings: Settings) -> list[Finding]:
@@ -338,6 +360,7 @@ CHECKS: tuple[tuple[str, Callable[[Settings], list[Finding]]], ...] = (
     ("clock", check_clock),
     ("database", check_database),
     ("storage", check_storage),
+    ("calendar", check_calendar),
     ("broker", check_broker),
     ("log-ins", check_logins),
     ("ways in", check_ways),

@@ -6,6 +6,11 @@ from dashboard.users import UserError
 from devices.command_model import CommandRefused
 from devices.importing import ListError
 from devices.store import DeviceError
+from dispatch.calendar import ShiftError
+from dispatch.calendar_table import CalendarError
+from dispatch.model import ActionRefused
+from dispatch.staffing import RosterError
+from dispatch.unit import UnitError
 from grid.coordinates import CoordinateError, CrsError
 from grid.problem import ImportRefusedError
 from gridwarden.broker import BrokerError
@@ -20,9 +25,11 @@ from vision.scene import SceneError
 from vision.training.dataset import DataSetError
 
 FRIENDLY = (
+    ActionRefused,
     AddressError,
     AlreadyRunningError,
     BrokerError,
+    CalendarError,
     CaptureError,
     CommandRefused,
     CoordinateError,
@@ -36,7 +43,10 @@ FRIENDLY = (
     ModelError,
     ModelRefusedError,
     PostgresError,
+    RosterError,
     SceneError,
+    ShiftError,
+    UnitError,
     UserError,
     subprocess.CalledProcessError,
 )

@@ -79,7 +79,8 @@ class Corner:
             self.street.set_weather(weather)
 
     def photograph(self, place: str, now_s: float) -> NDArray[np.uint8]:
-        """What a worker's phone sees of a place: the middle of the picture around it, enlarged, upright (3:4)."""
+        """What a worker's phone sees of a place: the picture around it, enlarged, upright (3:4), held by hand: never twice
+        from quite the same spot."""
         with self._lock:
             self._advance(now_s)
             covered, self.street.blackout = self.street.blackout, False
@@ -87,10 +88,11 @@ class Corner:
             self.street.blackout = covered
             spot = self.street.places.get(place) or self.street.places["pavement_path"]
             x, y = self.street.project(np.array([[spot.x_m, spot.y_m]]))[0]
-        height = 300
+        hand = np.random.default_rng(int(now_s * 1000))
+        height = int(hand.integers(250, 301))
         width = height * 3 // 4
-        left = int(np.clip(x - width / 2, 0, FRAME_SIZE[0] - width))
-        top = int(np.clip(y - height * 0.6, 0, FRAME_SIZE[1] - height))
+        left = int(np.clip(x - width / 2 + hand.uniform(-0.15, 0.15) * width, 0, FRAME_SIZE[0] - width))
+        top = int(np.clip(y - height * 0.6 + hand.uniform(-0.1, 0.1) * height, 0, FRAME_SIZE[1] - height))
         part = picture[top : top + height, left : left + width]
         return np.asarray(cv2.resize(part, (900, 1200), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
 

@@ -1,11 +1,15 @@
 """Cameras: the list, the record, the scene with its versions, and a scene tried before it is live."""
 
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from psycopg.types.json import Jsonb
+
 from kernel.db import Database
-from tests.dashboard.conftest import STREET_A, STREET_B, Server, SignIn, tell_state
+from tests.dashboard.conftest import STREET_A, STREET_B, Server, SignIn, now, tell_state
 from tests.dashboard.test_camera import put_camera, server
+from vision.store import save_states
 
 __all__ = ["server"]
 KERB = {
@@ -28,7 +32,8 @@ def test_a_scene_is_checked_versioned_and_audited(server: Server, database: Data
     bow = {**KERB, "polygon": [[0.1, 0.1], [0.9, 0.9], [0.9, 0.1], [0.1, 0.9]]}
     refused = engineer.put(path, json={"scene": {"zones": [bow]}}, headers={"If-Match": "1"})
     assert (refused.status_code, refused.json()["code"]) == (422, "scene_refused")
-    assert refused.json()["params"]["zone"] == "南侧路缘" and "crosses itself" in refused.json()["params"]["reason"]
+    params = refused.json()["params"]
+    assert (params["zone"], params["why"]) == ("南侧路缘", "crosses") and "crosses itself" in params["reason"]
     changed = engineer.put(path, json={"scene": {"zones": [KERB]}}, headers={"If-Match": '"1"'})
     assert changed.status_code == 200 and changed.json()["version"] == 2 and changed.headers["etag"] == '"2"'
     late = engineer.put(path, json={"scene": {"zones": []}}, headers={"If-Match": "1"})
@@ -39,6 +44,23 @@ def test_a_scene_is_checked_versioned_and_audited(server: Server, database: Data
         audited = connection.execute("SELECT actor FROM audit WHERE action = 'scene_changed'").fetchall()
     assert [(row[0], row[1]["zones"][0]["name"], row[2]) for row in before] == [(1, "north kerb", "lin")]
     assert audited == [("lin",)]
+
+
+def test_the_list_says_at_which_preset_a_moving_camera_stands(
+    server: Server, database: Database, sign_in: SignIn
+) -> None:
+    camera_id = UUID(put_camera(database, SECRET))
+    with database.transaction() as connection:
+        tell_state(connection, camera_id, looks_per_s=2.0)
+        connection.execute(
+            "UPDATE camera SET scene = scene || %s", (Jsonb({"presets": [{"name": "gate", "view": ""}]}),)
+        )
+        save_states(connection, camera_id, {("", "turn"): {"preset": "gate"}}, now())
+    client = sign_in()
+    assert client.get("/api/v1/cameras").json()[0]["watch"]["preset"] == "gate"
+    with database.transaction() as connection:
+        save_states(connection, camera_id, {("", "turn"): {"preset": "gate"}}, now() - timedelta(minutes=1))
+    assert client.get("/api/v1/cameras").json()[0]["watch"]["preset"] is None
 
 
 def test_a_record_takes_addresses_and_never_tells_them(server: Server, database: Database, sign_in: SignIn) -> None:

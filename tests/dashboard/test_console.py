@@ -30,7 +30,7 @@ from tests.dashboard.conftest import STREET_A, STREET_B, Server, SignIn, now, pu
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rights are looked at more often, so that the tests need not wait for it."""
-    monkeypatch.setattr("dashboard.console_api._RECHECK_S", 0.5)
+    monkeypatch.setattr("dashboard.console_api.RECHECK_S", 0.5)
 
 
 @pytest.fixture

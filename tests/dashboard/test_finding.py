@@ -135,7 +135,13 @@ def test_what_is_masked_is_opened_once_by_its_role_with_a_reason_and_is_audited(
     assert audits(database, "unmask_asked", "unmasked") == [
         ("unmask_asked", "han", "车牌核对 一"), ("unmasked", "han", "车牌核对 一"),
     ]  # fmt: skip
-    late = officer.post(ask, json={"reason": "车牌核对 二"}).json()
+    moved = officer.post(ask, json={"reason": "车牌核对 二"}).json()
+    with database.transaction() as connection:
+        connection.execute("UPDATE app_user SET scope = %s WHERE name = 'han'", (STREET_B,))
+    assert officer.get(moved["url"]).json()["code"] == "unknown_evidence"  # asked for, but no longer in scope
+    with database.transaction() as connection:
+        connection.execute("UPDATE app_user SET scope = %s WHERE name = 'han'", (STREET_A,))
+    late = officer.post(ask, json={"reason": "车牌核对 三"}).json()
     with database.transaction() as connection:
         connection.execute("UPDATE evidence_opening SET expires_at = %s WHERE opened_at IS NULL", (now(),))
     assert officer.get(late["url"]).json()["code"] == "opening_expired"

@@ -32,6 +32,7 @@ from tests.dashboard.conftest import (
     tell_state,
     user_id_of,
 )
+from tests.forcing import force_state
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +92,7 @@ def test_a_snapshot_comes_first_and_then_what_changes(server: Server, database: 
         assert delta["seq"] > snapshot["seq"] and changed_ids(delta) == [str(second)]
         assert delta["changes"][0]["data"]["state"] == "filed"
         with database.transaction() as connection:
-            connection.execute("UPDATE incident SET state = 'closed', ended_at = %s WHERE id = %s", (now(), second))
+            force_state(connection, second, "closed", now())
             note_change(connection, ChangeKind.INCIDENT, second, STREET_A + "001", now())
         assert hear(live, "delta")["changes"][0]["data"]["state"] == "closed"
 

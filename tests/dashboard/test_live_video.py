@@ -206,9 +206,13 @@ def tell_look() -> dict[str, Any]:
 
 
 def test_a_viewer_who_is_slow_goes_on_with_the_next_key_picture() -> None:
-    viewer = Viewer("main")
-    for _ in range(live_video._MOST_WAITING + 1):
+    at_s = [100.0]
+    viewer = Viewer("main", clock=lambda: at_s[0])
+    for _ in range(700):  # a long group of pictures may come at once
         viewer.offer(b"old", key=False)
+    assert viewer.cuts == 0
+    at_s[0] += live_video._MOST_WAITING_S + 0.1
+    viewer.offer(b"too late", key=False)
     viewer.offer(b"needs what was left out", key=False)
     viewer.offer(b"key", key=True)
     viewer.offer(b"next", key=False)

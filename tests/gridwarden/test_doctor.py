@@ -10,6 +10,7 @@ from gridwarden.doctor import (
     Finding,
     Level,
     check_broker,
+    check_calendar,
     check_cameras,
     check_database,
     check_logins,
@@ -38,6 +39,21 @@ def test_a_stopped_database_is_named_with_the_command_that_starts_it(settings: S
     assert finding.level is Level.FAIL
     assert "does not answer" in finding.says
     assert "gridwarden up" in finding.mend
+
+
+def test_a_year_without_a_table_of_workdays_is_told_sixty_days_before(settings: Settings) -> None:
+    found = []
+    for day in (
+        datetime(2200, 10, 30, tzinfo=UTC),
+        datetime(2199, 11, 30, tzinfo=UTC),
+        datetime(2026, 6, 1, tzinfo=UTC),
+    ):
+        offset_s = (day - datetime.now(UTC)).total_seconds()
+        clock = settings.clock.model_copy(update={"offset_s": offset_s})
+        found += check_calendar(settings.model_copy(update={"clock": clock}))
+    assert [finding.level for finding in found] == [Level.FAIL, Level.FAIL, Level.OK]
+    assert "2199, 2200" in found[1].says
+    assert "gridwarden calendar import" in found[1].mend
 
 
 def test_a_stopped_broker_is_named_with_its_address(settings: Settings) -> None:

@@ -10,30 +10,12 @@ import pytest
 from playwright.sync_api import Browser, Page, StorageState, expect
 
 from tests.web.conftest import Demo
-from tests.web.visit import PHONE_SIZE, UNTRANSLATED, WALL_SIZE, Visit, count_colours, prefer, sign_in
+from tests.web.visit import PHONE_SIZE, UNTRANSLATED, WALL_SIZE, Visit, count_colours, open_page, sign_in
 
 pytestmark = [pytest.mark.web, pytest.mark.slow]
 
 PAGES = ["", "/import", "/letters", "/rules", "/rules/new", "/mappings/new", "/maintenance", "/parking", "/findings"]
 TABS = ["", "/water", "/commands", "/console", "/check", "/registry", "/keys", "/shelf"]
-
-
-def open_page(
-    chromium: Browser,
-    address: str,
-    state: StorageState,
-    size: tuple[int, int] = WALL_SIZE,
-    language: str = "zh-CN",
-    theme: str = "dark",
-) -> Visit:
-    context = chromium.new_context(
-        storage_state=state,
-        viewport={"width": size[0], "height": size[1]},
-        is_mobile=size == PHONE_SIZE,
-        has_touch=size == PHONE_SIZE,
-    )
-    prefer(context, language, theme)
-    return Visit(context, address)
 
 
 def read_devices(page: Page, kind: str) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, StorageState, WebSocketRoute, exp
 
 from tests.waiting import wait_until
 from tests.web.conftest import Demo
-from tests.web.visit import PHONE_SIZE, UNTRANSLATED, WALL_SIZE, Visit, prefer, sign_in
+from tests.web.visit import PHONE_SIZE, UNTRANSLATED, WALL_SIZE, Visit, open_page, prefer, sign_in
 
 pytestmark = [pytest.mark.web, pytest.mark.slow]
 
@@ -21,28 +21,10 @@ def keeper(chromium: Browser, demo: Demo) -> StorageState:
     return sign_in(chromium, demo.add_person("vera", "operator", "engineer", "unmask"))
 
 
-def visit_page(
-    chromium: Browser,
-    address: str,
-    state: StorageState,
-    size: tuple[int, int] = WALL_SIZE,
-    language: str = "zh-CN",
-    theme: str = "dark",
-) -> Visit:
-    context = chromium.new_context(
-        storage_state=state,
-        viewport={"width": size[0], "height": size[1]},
-        is_mobile=size == PHONE_SIZE,
-        has_touch=size == PHONE_SIZE,
-    )
-    prefer(context, language, theme)
-    return Visit(context, address)
-
-
 @pytest.fixture
 def visit(chromium: Browser, demo: Demo, keeper: StorageState) -> Iterator[Visit]:
     """The cameras' page, in Chinese and dark."""
-    opened = visit_page(chromium, f"{demo.base_url}/cameras", keeper)
+    opened = open_page(chromium, f"{demo.base_url}/cameras", keeper)
     yield opened
     opened.context.close()
     assert opened.complaints == []
@@ -138,6 +120,51 @@ def test_a_zone_is_drawn_by_keys_refused_while_it_is_wrong_and_put_live(visit: V
     )
 
 
+def test_a_zone_is_drawn_and_mended_by_touch_and_a_refusal_is_said_at_it(
+    chromium: Browser, demo: Demo, keeper: StorageState
+) -> None:
+    opened = open_page(chromium, f"{demo.base_url}/devices", keeper, PHONE_SIZE)
+    page = opened.page
+    camera = ask(page, "/cameras")[-1]
+    before = ask(page, f"/cameras/{camera['id']}/scene")
+    page.goto(f"{demo.base_url}/devices/{camera['id']}/scene")
+    canvas = page.locator(".zone-canvas")
+
+    def tap(x: float, y: float) -> None:
+        box = canvas.bounding_box()
+        assert box is not None
+        page.touchscreen.tap(box["x"] + x * box["width"], box["y"] + y * box["height"])
+
+    page.locator("[data-test=new-zone]").tap()
+    canvas.scroll_into_view_if_needed()
+    for place in ((0.1, 0.7), (0.5, 0.7), (0.5, 0.95), (0.1, 0.95)):
+        tap(*place)
+    page.locator("[data-test=finish]").tap()
+    corners = page.locator("[data-corner]")
+    expect(corners).to_have_count(4)
+    tap(0.5, 0.95)
+    page.locator("[data-test=drop-corner]").tap()
+    expect(corners).to_have_count(3)
+    page.locator("[data-test=undo-step]").tap()
+    expect(corners).to_have_count(4)
+    # A list is filled in as a form; what the server refuses is said at the zone, in the reader's language.
+    page.locator("[name=zone-rule]").select_option("illegal_parking")
+    page.locator("[data-list=hours] [data-test=add-row]").tap()
+    page.locator("[name=begins]").fill("07:30")
+    page.locator("[name=ends]").fill("09:00")
+    page.locator("[data-test=put-live]").tap()
+    expect(page.locator("[data-test=zone-fault]")).to_have_text("时段里要么允许停放，要么写停留时限", timeout=20_000)
+    page.locator("[name=allow]").check()
+    page.locator("[data-test=put-live]").tap()
+    expect(page.get_by_text(f"正在使用的是第 {before['version'] + 1} 版")).to_be_visible(timeout=20_000)
+    zone = ask(page, f"/cameras/{camera['id']}/scene")["scene"]["zones"][-1]
+    assert len(zone["polygon"]) == 4 and zone["parameters"]["hours"][0]["begins"] == "07:30"
+    page.locator("[data-test=undo]").tap()
+    wait_until(lambda: ask(page, f"/cameras/{camera['id']}/scene")["scene"] == before["scene"], "it is taken back")
+    opened.context.close()
+    assert all("422" in complaint for complaint in opened.complaints)  # of the refusal
+
+
 def test_a_finding_shows_its_evidence_and_is_judged_with_one_key(visit: Visit, demo: Demo) -> None:
     page = visit.page
     found = ask(page, "/findings?limit=1")["items"]
@@ -167,7 +194,7 @@ def test_a_finding_shows_its_evidence_and_is_judged_with_one_key(visit: Visit, d
 def test_the_cameras_page_fits_in_both_languages_and_sizes(
     chromium: Browser, demo: Demo, keeper: StorageState, language: str, theme: str, size: tuple[int, int]
 ) -> None:
-    opened = visit_page(chromium, f"{demo.base_url}/cameras", keeper, size, language, theme)
+    opened = open_page(chromium, f"{demo.base_url}/cameras", keeper, size, language, theme)
     page = opened.page
     page.wait_for_function(LIVE, arg=1, timeout=30_000)
     assert not UNTRANSLATED.findall(page.locator("body").inner_text())

@@ -63,6 +63,25 @@ def prefer(context: BrowserContext, language: str, theme: str) -> None:
     )
 
 
+def open_page(
+    chromium: Browser,
+    address: str,
+    state: StorageState,
+    size: tuple[int, int] = WALL_SIZE,
+    language: str = "zh-CN",
+    theme: str = "dark",
+) -> Visit:
+    """A page as somebody who is signed in opens it; a phone's size is a phone, with touch."""
+    context = chromium.new_context(
+        storage_state=state,
+        viewport={"width": size[0], "height": size[1]},
+        is_mobile=size == PHONE_SIZE,
+        has_touch=size == PHONE_SIZE,
+    )
+    prefer(context, language, theme)
+    return Visit(context, address)
+
+
 def count_colours(picture: bytes) -> int:
     """Distinct colours of a screenshot, coarse enough that edges of letters do not count."""
     image = Image.open(io.BytesIO(picture)).convert("RGB").quantize(64, method=Image.Quantize.MEDIANCUT)

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest'
-import { lightAt, needsAcknowledgement, secondsLeft, signOf } from '@/model/light'
+import { lightAt, needsAcknowledgement, riskShown, secondsLeft, signOf } from '@/model/light'
 import { at, buildIncident, NOW } from './build'
 
-const hour = { limit_from: at(0), due_at: at(3600) }
+const hour = { limit_from: at(0), amber_at: at(2880), due_at: at(3600) }
 
 describe('a light', () => {
   it('follows time without a message: green to 80 % of the limit, amber to 100 %, red beyond', () => {
@@ -15,6 +15,17 @@ describe('a light', () => {
 
   it('stands still once the work is done: the limit is one for handling', () => {
     const incident = buildIncident({ ...hour, state: 'handled', handled_at: at(60), light: 'green' })
+    expect(lightAt(incident, NOW + 9_000_000)).toBe('green')
+  })
+
+  it('turns amber when the server says, which over a weekend is not at 80 % of the clock', () => {
+    const incident = buildIncident({ limit_from: at(0), amber_at: at(3500), due_at: at(3600), light: 'green' })
+    expect(lightAt(incident, NOW + 3_400_000)).toBe('green')
+    expect(lightAt(incident, NOW + 3_550_000)).toBe('amber')
+  })
+
+  it('stands still while the incident is suspended', () => {
+    const incident = buildIncident({ ...hour, suspended_at: at(60), light: 'green' })
     expect(lightAt(incident, NOW + 9_000_000)).toBe('green')
   })
 
@@ -37,4 +48,10 @@ describe('an urgent incident', () => {
 
 it('time left goes below zero when the limit has passed', () => {
   expect(secondsLeft(buildIncident({ due_at: at(-90) }), NOW)).toBe(-90)
+})
+
+it('a breach is spoken of when it is likely and not there yet', () => {
+  const said = [null, 0.49, 0.5, 0.874].map((breach_risk) => riskShown(buildIncident({ breach_risk }), NOW))
+  expect(said).toEqual([null, null, 50, 87])
+  expect(riskShown(buildIncident({ breach_risk: 1, due_at: at(-60), amber_at: at(-90) }), NOW)).toBeNull()
 })

@@ -5,7 +5,7 @@ import { at, buildIncident, NOW } from './build'
 const urgent = buildIncident({ severity: 1, due_at: at(1800) })
 const decide = buildIncident({ needs_operator: 'check', state: 'handled' })
 const over = buildIncident({ limit_from: at(-3600), due_at: at(-60) })
-const near = buildIncident({ limit_from: at(-3600), due_at: at(300) })
+const near = buildIncident({ limit_from: at(-3600), amber_at: at(-480), due_at: at(300) })
 const plain = buildIncident({ limit_from: at(-60), due_at: at(3600) })
 const closed = buildIncident({ state: 'closed', ended_at: at(-5) })
 const all = [plain, near, over, decide, closed, urgent]

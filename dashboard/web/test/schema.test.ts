@@ -27,7 +27,7 @@ describe('a schema becomes a form', () => {
   const fields = readFields(SCHEMA)
 
   it('with an entry that fits each field', () => {
-    expect(fields.map((field) => field.entry.kind)).toEqual(['text', 'number', 'choice', 'number', 'text', 'group', 'json'])
+    expect(fields.map((field) => field.entry.kind)).toEqual(['text', 'number', 'choice', 'number', 'text', 'group', 'list'])
     expect(fields[1]!.entry).toMatchObject({ min: -10, max: 10, whole: false })
     expect(fields[4]!.nullable).toBe(true)
   })

@@ -95,6 +95,9 @@ export interface Schema {
   pattern?: string
   format?: string
   items?: Schema
+  prefixItems?: Schema[]
+  minItems?: number
+  maxItems?: number
   anyOf?: Schema[]
   oneOf?: Schema[]
   allOf?: Schema[]

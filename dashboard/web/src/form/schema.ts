@@ -7,6 +7,12 @@ export type Entry =
   | { kind: 'flag' }
   | { kind: 'choice'; options: unknown[] }
   | { kind: 'group'; fields: Field[] }
+  /** Time of day, "HH:MM". */
+  | { kind: 'time' }
+  /** Some of a few. */
+  | { kind: 'several'; options: unknown[]; initial: unknown[] }
+  /** Rows of the same fields; `plain`: the rows are the values of one field, `tuple`: of several in their order. */
+  | { kind: 'list'; fields: Field[]; row: 'group' | 'tuple' | 'plain'; most: number }
   /** What no plain field fits: edited as JSON. */
   | { kind: 'json' }
 
@@ -65,7 +71,10 @@ function readEntry(schema: Schema, root: Schema): Entry {
       if (max !== undefined) entry.max = max
       return entry
     }
+    case 'array':
+      return readList(schema, root)
     case 'string': {
+      if (schema.format === 'time') return { kind: 'time' }
       const entry: Entry = { kind: 'text' }
       if (schema.pattern !== undefined) entry.pattern = schema.pattern
       if (schema.maxLength !== undefined) entry.maxLength = schema.maxLength
@@ -77,6 +86,36 @@ function readEntry(schema: Schema, root: Schema): Entry {
     default:
       return { kind: 'json' }
   }
+}
+
+const field = (name: string, entry: Entry): Field => ({ name, title: name, description: '', required: true, nullable: false, initial: undefined, entry })
+
+function readList(schema: Schema, root: Schema): Entry {
+  const most = schema.maxItems ?? 100
+  if (schema.prefixItems || !schema.items) return { kind: 'json' }
+  const { schema: item } = unwrap(schema.items, root)
+  if (item.enum) return { kind: 'several', options: item.enum, initial: Array.isArray(schema.default) ? schema.default : [] }
+  if (item.prefixItems) {
+    const fields = item.prefixItems.map((one, index) => field(String(index), readEntry(unwrap(one, root).schema, root)))
+    return fields.some((one) => one.entry.kind === 'json') ? { kind: 'json' } : { kind: 'list', fields, row: 'tuple', most }
+  }
+  const entry = readEntry(item, root)
+  if (entry.kind === 'group') return { kind: 'list', fields: entry.fields, row: 'group', most }
+  return entry.kind === 'number' || entry.kind === 'text' || entry.kind === 'choice' ? { kind: 'list', fields: [field('0', entry)], row: 'plain', most } : { kind: 'json' }
+}
+
+/** A row of a list as the values of its fields, and back. */
+export function rowValues(row: unknown, entry: Extract<Entry, { kind: 'list' }>): Values {
+  if (entry.row === 'group') return typeof row === 'object' && row !== null ? (row as Values) : {}
+  const parts = entry.row === 'tuple' && Array.isArray(row) ? row : [row]
+  return Object.fromEntries(entry.fields.map((one, index) => [one.name, parts[index]]))
+}
+export function rowOf(values: Values, entry: Extract<Entry, { kind: 'list' }>): unknown {
+  if (entry.row === 'tuple') return entry.fields.map((one) => values[one.name] ?? 0)
+  return entry.row === 'plain' ? values[entry.fields[0]!.name] : values
+}
+export function freshRow(entry: Extract<Entry, { kind: 'list' }>): unknown {
+  return rowOf(startValues(entry.fields), entry)
 }
 
 /** Fields in the order in which the schema names them. */
@@ -117,6 +156,10 @@ export function missingFields(fields: Field[], values: Values): string[] {
   return fields.flatMap((field) => {
     const value = values[field.name]
     if (field.entry.kind === 'group') return missingFields(field.entry.fields, (value ?? {}) as Values)
+    if (field.entry.kind === 'list' && Array.isArray(value)) {
+      const { entry } = field
+      if (value.some((row) => missingFields(entry.fields, rowValues(row, entry)).length)) return [field.name]
+    }
     return field.required && !field.nullable && (value === undefined || value === null || value === '') ? [field.name] : []
   })
 }

@@ -21,6 +21,10 @@ export const enThings: Record<keyof typeof zhThings, string> = {
   'scan.open_desk': 'Open among the devices',
   'form.why': 'Reason (required)',
   'form.bad_json': 'Not valid JSON',
+  'form.add_row': 'Add',
+  'form.drop_row': 'Take row {n} away',
+  'form.no_rows': 'None yet.',
+  'form.point': 'Point in the picture',
 
   'chart.span': 'Span',
   'chart.hours': '{n} h',

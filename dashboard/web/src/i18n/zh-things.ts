@@ -19,6 +19,10 @@ export const zhThings = {
   'scan.open_desk': '在设备管理中打开',
   'form.why': '理由（必填）',
   'form.bad_json': '不是合法的 JSON',
+  'form.add_row': '添加',
+  'form.drop_row': '去掉第 {n} 行',
+  'form.no_rows': '还没有。',
+  'form.point': '在画面上点',
 
   'chart.span': '时间范围',
   'chart.hours': '{n} 小时',

@@ -3,30 +3,27 @@ import type { Incident, Light } from '@/api/types'
 /** Light as drawn: `urgent` is an urgent incident that nobody has acknowledged; `none` has no limit running. */
 export type Sign = Light | 'urgent' | 'none'
 
-/** Amber begins here: the share of the limit that is used (DOMAIN: lights). */
-export const AMBER_FROM = 0.8
-
 export const SIGN_RANK: Record<Sign, number> = { none: 0, green: 1, amber: 2, red: 3, urgent: 4 }
 
 export function isOpen(incident: Incident): boolean {
   return incident.state !== 'closed' && incident.state !== 'void'
 }
 
-/** Share of the time limit that is used, or null when none runs. */
-export function shareUsed(incident: Incident, nowMs: number): number | null {
-  if (!incident.due_at || !incident.limit_from) return null
-  const from = Date.parse(incident.limit_from)
-  const due = Date.parse(incident.due_at)
-  return due > from ? (nowMs - from) / (due - from) : 1
+/**
+ * The light at this instant: the row says what it was when it last changed, and time passes without a message. Where it turns
+ * is the server's word: 80 % of counted time is not 80 % of the clock's.
+ */
+export function lightAt(incident: Incident, nowMs: number): Light | null {
+  if (!isOpen(incident) || incident.state === 'handled' || incident.suspended_at) return incident.light
+  if (!incident.due_at) return incident.light
+  if (nowMs > Date.parse(incident.due_at)) return 'red'
+  return incident.amber_at && nowMs > Date.parse(incident.amber_at) ? 'amber' : 'green'
 }
 
-/** The light at this instant: the row says what it was when it last changed, and time passes without a message. */
-export function lightAt(incident: Incident, nowMs: number): Light | null {
-  if (!isOpen(incident) || incident.state === 'handled') return incident.light
-  const share = shareUsed(incident, nowMs)
-  if (share === null) return incident.light
-  if (share > 1) return 'red'
-  return share >= AMBER_FROM ? 'amber' : 'green'
+/** How likely the limit is missed, in percent; null when it is not worth a word: unlikely, unknown, or missed already. */
+export function riskShown(incident: Incident, nowMs: number): number | null {
+  const risk = incident.breach_risk
+  return risk === null || risk < 0.5 || lightAt(incident, nowMs) === 'red' ? null : Math.round(risk * 100)
 }
 
 export function needsAcknowledgement(incident: Incident): boolean {

@@ -25,7 +25,7 @@ interface Common {
 }
 
 export type Item =
-  | (Common & { kind: 'action'; incident_id: string; action: ActionName; reason: string; note: string })
+  | (Common & { kind: 'action'; incident_id: string; action: ActionName; reason: string; note: string; found?: boolean })
   | (Common & { kind: 'report'; category: string; note: string })
 
 export interface Store {
@@ -173,7 +173,7 @@ export class Outbox {
       const body = { category: item.category, lon, lat, crs, note: item.note, source_key: `phone:${item.id}` }
       return this.client.post('/reports', evidenceId ? { ...body, evidence_ids: [evidenceId] } : body, { key: item.id })
     }
-    const words = { reason: item.reason, note: item.note }
+    const words = { reason: item.reason, note: item.note, ...(item.found === undefined ? {} : { found: item.found }) }
     const body = { ...words, ...place, ...(evidenceId ? { evidence_id: evidenceId } : {}) }
     return this.client.post(`/incidents/${item.incident_id}/actions/${item.action}`, body, { key: item.id })
   }

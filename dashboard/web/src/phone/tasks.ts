@@ -8,8 +8,14 @@ const AFTER: Partial<Record<ActionName, IncidentState>> = {
   handle: 'handled',
 }
 /** These take the task away from me. */
-const LEAVES: ReadonlySet<string> = new Set(['refuse', 'send_back'])
+const LEAVES: ReadonlySet<string> = new Set(['refuse', 'send_back', 'verify'])
 const WORK: IncidentState[] = ['dispatched', 'accepted', 'on_site']
+
+/** Whoever is asked to verify a report has a task before it is filed. */
+function isMine(incident: Incident, myId: string): boolean {
+  if (incident.assignee?.id === myId) return WORK.includes(incident.state)
+  return incident.state === 'reported' && (incident as { verifier?: { id: string } | null }).verifier?.id === myId
+}
 
 export interface Task {
   incident: Incident
@@ -47,9 +53,9 @@ export function compareTasks(a: Task, b: Task): number {
 export function myTasks(incidents: Iterable<Incident>, myId: string | undefined, outbox: Item[]): Task[] {
   const tasks: Task[] = []
   for (const incident of incidents) {
-    if (!myId || incident.assignee?.id !== myId || !WORK.includes(incident.state)) continue
+    if (!myId || !isMine(incident, myId)) continue
     const task = projectTask(incident, outbox)
-    if (task && WORK.includes(task.state)) tasks.push(task)
+    if (task && (task.state === 'reported' || WORK.includes(task.state))) tasks.push(task)
   }
   return tasks.sort(compareTasks)
 }

@@ -87,6 +87,7 @@ export interface Doing {
   note?: string
   photo?: Photo | null
   fix?: Fix | null
+  found?: boolean
 }
 
 export async function doAction(incident: Incident, action: ActionName, doing: Doing = {}): Promise<void> {
@@ -102,6 +103,7 @@ export async function doAction(incident: Incident, action: ActionName, doing: Do
     photo: doing.photo ?? null,
     evidence_id: null,
     fix: doing.fix ?? null,
+    ...(doing.found === undefined ? {} : { found: doing.found }),
   })
   if (link.value !== 'live') say(t('phone.kept', { action: tx('action', action) }))
 }

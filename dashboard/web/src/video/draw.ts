@@ -48,6 +48,7 @@ export function drawLook(
   const [x, y, w, h] = place
   context.clearRect(0, 0, ...frame)
   context.font = "12px 'Noto Sans SC', system-ui, sans-serif"
+  const named: [text: string, x: number, y: number, colour: string][] = []
   for (const zone of zones) {
     const seen = look?.zones.find((one) => one.name === zone.name)
     const state = seen?.state ?? 'quiet'
@@ -66,7 +67,7 @@ export function drawLook(
     context.setLineDash([])
     if (!small || state === 'raised' || state === 'watching') {
       const top = zone.polygon.reduce((best, one) => (one[1] < best[1] ? one : best), first)
-      label(context, frame[0], words.zone(zone, seen), x + top[0] * w - 4, y + top[1] * h - 18, ZONE[state])
+      named.push([words.zone(zone, seen), x + top[0] * w - 4, y + top[1] * h - 18, ZONE[state]])
     }
   }
   for (const track of look?.tracks ?? []) {
@@ -77,4 +78,6 @@ export function drawLook(
     context.strokeRect(x + x1 * w, y + y1 * h, (x2 - x1) * w, (y2 - y1) * h)
     if (!small) label(context, frame[0], words.track(track.label, track.id), x + x1 * w, y + y2 * h + 2, colour)
   }
+  // Last, so that no box is drawn over them.
+  for (const [text, left, top, colour] of named) label(context, frame[0], text, left, top, colour)
 }

@@ -12,7 +12,17 @@ export interface ActionInputs {
   note?: string
   user_id?: string
   verdict?: Verdict
+  reason_code?: string
+  found?: boolean
+  until?: string
+  user_ids?: string[]
+  score?: number
+  incident_id?: string
+  report_ids?: string[]
 }
+
+/** What can be given at a desk. An action that needs something else is not offered here: a photograph and a position come from the street. */
+const GIVEN_HERE: ReadonlySet<string> = new Set(['reason', 'user', 'verdict', 'until', 'users', 'score', 'incident', 'reports'])
 
 /** The form that is open below the proposal, if any. */
 export const composing = ref<ActionName | null>(null)
@@ -25,14 +35,13 @@ export const pending = ref<{ incidentId: string; name: ActionName } | null>(null
 
 /** Endings cannot be taken back on the server, so they wait here first. */
 function endsIt(name: ActionName, inputs: ActionInputs): boolean {
-  return name === 'void' || (name === 'check' && inputs.verdict === 'clear')
+  return name === 'void' || (name as string) === 'merge' || (name === 'check' && inputs.verdict === 'clear')
 }
 
 export const offered = computed<OfferedAction[]>(() => {
   const shown = detail.value
   if (!shown || shown.id !== selectedId.value) return []
-  // A photograph and a position come from the street, not from a desk.
-  return shown.actions.filter((one) => !one.needs.includes('photo') && !one.needs.includes('position'))
+  return shown.actions.filter((one) => one.needs.every((need) => GIVEN_HERE.has(need)))
 })
 
 export function findOffered(name: string): OfferedAction | undefined {
@@ -44,6 +53,10 @@ const WANTED_BY_NEED: Record<string, ActionName[]> = {
   check: ['check'],
   nobody_accepted: ['dispatch'],
   nobody_available: ['dispatch'],
+  unit_refused: ['dispatch'],
+  extension: ['grant_extension' as ActionName],
+  appeal: ['accept_appeal' as ActionName],
+  verified_false: ['void'],
 }
 
 /** What to do next: the system's own proposal first, then what the operator is waited for, then to say "seen". */
