@@ -4,7 +4,6 @@ import threading
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from uuid import UUID
 
 from starlette.requests import HTTPConnection
 
@@ -15,6 +14,7 @@ from dashboard.hub import Hub
 from dashboard.idempotency import claim_request
 from dashboard.live_video import LiveVideo
 from dashboard.metrics import Metrics
+from dashboard.opening import Openings
 from dashboard.session import User
 from grid.locate import Locator
 from grid.store import read_version
@@ -31,6 +31,7 @@ class Places:
         self._locator: Locator | None = None
         self._surveyor: Surveyor | None = None
         self._lock = threading.Lock()
+        self._surveying = threading.Lock()
 
     def area_code_at(self, connection: Connection, lon: float, lat: float) -> str:
         """12-digit community code at a CGCS2000 position; '' outside the grid."""
@@ -48,7 +49,7 @@ class Places:
     def surveyor(self, connection: Connection) -> Surveyor:
         """Cells, components and background as they are now."""
         locator = self.locator(connection)
-        with self._lock:
+        with self._surveying:  # reading components takes longer than cells, and who asks for cells need not wait
             if self._surveyor is None or self._surveyor.version != locator.version:
                 self._surveyor = Surveyor.load(connection, locator=locator)
             return self._surveyor
@@ -69,9 +70,7 @@ class Web:
     video: LiveVideo
     boxes: BoxFeed
     places: Places = field(default_factory=Places)
-    openings: dict[tuple[UUID, str], datetime] = field(default_factory=dict)
-    """Who opened which camera last when, for the audit; under `openings_lock`."""
-    openings_lock: threading.Lock = field(default_factory=threading.Lock)
+    openings: Openings = field(default_factory=Openings)
 
     def now(self) -> datetime:
         """The present instant."""

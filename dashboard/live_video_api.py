@@ -27,8 +27,6 @@ log = logging.getLogger(__name__)
 router = APIRouter()
 CLOSE_CANNOT_PLAY, CLOSE_AWAY = 4415, 4503
 _CHECK_S = 1.0
-_SAME_OPENING_S = 60.0
-_MOST_OPENINGS = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,13 +236,9 @@ def note_opening(web: Web, user: User, code: str) -> None:
     Raises psycopg.Error when the line could not be written: then nobody has opened anything.
     """
     now = web.now()
-    key = (user.id, code)
-    with web.openings_lock:  # held over the writing: of two openings at one moment the second goes on with the first
-        last_at = web.openings.get(key)
-        if last_at is None or (now - last_at).total_seconds() >= _SAME_OPENING_S:
-            with web.app_database.transaction(user.scope) as connection:
-                write_audit(connection, now, actor=user.name, action="live_view_opened", subject=code)
-        web.openings.pop(key, None)  # the newest last
-        web.openings[key] = now
-        while len(web.openings) > _MOST_OPENINGS:
-            web.openings.pop(next(iter(web.openings)), None)
+
+    def write() -> None:
+        with web.app_database.transaction(user.scope) as connection:
+            write_audit(connection, now, actor=user.name, action="live_view_opened", subject=code)
+
+    web.openings.note((user.id, code), now, write)

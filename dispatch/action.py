@@ -66,7 +66,7 @@ def _perform(
             perform(connection, other, following, SYSTEM, Inputs(), now)
         except ActionRefused as refused:
             proposal = {"action": following.value, "reasons": [{"code": refused.code, **refused.params}]}
-            call_operator(connection, other, OperatorNeed.VERIFY, proposal, now, SYSTEM)
+            call_operator(connection, other, OperatorNeed.NO_CALENDAR, proposal, now, SYSTEM)
     # The incident's own limit is counted_value and counted_unit here; the category's keeps its name.
     named = {{"limit_value": "counted_value", "limit_unit": "counted_unit"}.get(n, n): v for n, v in changes.items()}
     return replace(incident, version=version, **{n: v for n, v in named.items() if n in Incident.__slots__})

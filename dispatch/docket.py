@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import LiteralString
 from uuid import UUID
 
 from dispatch.calendar import Pause
@@ -167,10 +168,22 @@ def rate_summons(
 
 def has_open_children(connection: Connection, incident_id: UUID) -> bool:
     """Asked again when the incident is held: what a lock waited for is not in the row that was read with it."""
-    row = connection.execute(
-        "SELECT EXISTS (SELECT FROM incident WHERE parent_id = %s AND state NOT IN ('closed', 'void'))", (incident_id,)
-    ).fetchone()
-    return bool(row and row[0])
+    query = "SELECT count(*) FROM incident WHERE parent_id = %s AND state NOT IN ('closed', 'void')"
+    return _count_everywhere(connection, query, incident_id) > 0
+
+
+def has_children(connection: Connection, incident_id: UUID) -> bool:
+    """Asked again for the same reason, whether they are open or not."""
+    return _count_everywhere(connection, "SELECT count(*) FROM incident WHERE parent_id = %s", incident_id) > 0
+
+
+def _count_everywhere(connection: Connection, query: LiteralString, incident_id: UUID) -> int:
+    """A number from all areas: what the transaction's scope hides belongs to the incident all the same."""
+    scope = connection.execute("SELECT current_setting('gw.scope', true)").fetchone()
+    connection.execute("SELECT set_config('gw.scope', '*', true)")  # a failure takes it back with the savepoint
+    row = connection.execute(query, (incident_id,)).fetchone()
+    connection.execute("SELECT set_config('gw.scope', %s, true)", ((scope and scope[0]) or "",))
+    return int(row[0]) if row else 0
 
 
 def adopt_reports(connection: Connection, incident_id: UUID, target_id: UUID) -> None:
@@ -188,23 +201,31 @@ def move_reports(connection: Connection, incident_id: UUID, report_ids: Sequence
 
 def count_reports(connection: Connection, incident_id: UUID) -> int:
     """How many reports the incident has itself."""
-    row = connection.execute("SELECT count(*) FROM report WHERE incident_id = %s", (incident_id,)).fetchone()
+    return _count_everywhere(connection, "SELECT count(*) FROM report WHERE incident_id = %s", incident_id)
+
+
+def read_report_count(connection: Connection, incident_id: UUID) -> int:
+    """How many reports the incident counts, with those of what was merged into it."""
+    row = connection.execute("SELECT report_count FROM incident WHERE id = %s", (incident_id,)).fetchone()
     return int(row[0]) if row else 0
 
 
 def insert_split(
     connection: Connection, incident_id: UUID, source_id: UUID, report_ids: Sequence[UUID], now: datetime
 ) -> None:
-    """A new incident like the source, at the place of the first of these reports, with nothing of the source's life.
+    """A new incident like the source, at the place of the first of these reports, with nothing of the source's life: what
+    was not filed yet waits for an operator.
 
     Its cause has a name of its own, so that what is reported there later still joins the source.
     """
     connection.execute(
         """
         INSERT INTO incident (id, number, category, severity, state, dedup_key, cell_code, area_code, place, lon, lat,
-                              opened_at, cover_id, split_from)
-        SELECT %(id)s, %(number)s, s.category, r.severity, 'reported', s.dedup_key || '/' || %(number)s, r.cell_code,
-               r.area_code, s.place, r.lon, r.lat, %(now)s, r.evidence_ids[1], s.id
+                              opened_at, cover_id, split_from, condition, needs_operator, proposal)
+        SELECT %(id)s, %(number)s, s.category, min(r.severity) OVER (), 'reported', s.dedup_key || '/' || %(number)s,
+               r.cell_code, r.area_code, s.place, r.lon, r.lat, %(now)s, r.evidence_ids[1], s.id, s.condition,
+               CASE WHEN s.state = 'reported' THEN 'verify' END, CASE WHEN s.state = 'reported' THEN jsonb_build_object(
+                   'action', 'file', 'reasons', jsonb_build_array(jsonb_build_object('code', 'verify_first', 'source', r.source))) END
         FROM incident s JOIN report r ON r.incident_id = s.id AND r.id = ANY (%(reports)s)
         WHERE s.id = %(source)s ORDER BY r.received_at, r.id LIMIT 1
         """,

@@ -196,19 +196,22 @@ def _find_hindrance(connection: Connection, push: Push, now: datetime) -> str | 
         """
         SELECT u.on_duty AND NOT u.disabled,
                EXISTS (SELECT FROM session s WHERE s.user_id = u.id AND s.expires_at > %(now)s),
-               i.assignee_id = u.id AND i.state = 'dispatched', i.state NOT IN ('closed', 'void')
+               i.assignee_id = u.id AND i.state = 'dispatched', i.state NOT IN ('closed', 'void'),
+               i.verifier_id = u.id AND i.state = 'reported'
         FROM app_user u LEFT JOIN incident i ON i.id = %(incident)s WHERE u.id = %(user)s
         """,
         {"now": now, "incident": push.incident_id, "user": push.user_id},
     ).fetchone()
-    on_duty, logged_in, still_offered, still_open = row if row is not None else (False, False, False, False)
+    on_duty, logged_in, still_offered, still_open, still_asked = row if row is not None else (False,) * 5
     if not on_duty:
         return "off_duty"
     if not logged_in:
         return "logged_out"
     if push.kind == PushKind.DECIDED:
         return None
-    if push.kind in (PushKind.NOTICE, PushKind.SUPERVISED, PushKind.SUMMONED, PushKind.VERIFY, PushKind.UNIT_ASKED):
+    if push.kind == PushKind.VERIFY:
+        return None if still_asked else "superseded"
+    if push.kind in (PushKind.NOTICE, PushKind.SUPERVISED, PushKind.SUMMONED, PushKind.UNIT_ASKED):
         return None if still_open else "superseded"
     if bool(still_offered) == (push.kind == PushKind.WITHDRAWN):
         return "superseded"

@@ -27,6 +27,7 @@ LIMIT_PASSED = """
     coalesce(i.escalate_at, i.due_at) < %(now)s AND i.level < 4 AND i.suspended_at IS NULL
     AND i.state IN ('filed', 'dispatched', 'accepted', 'on_site')
 """
+_PICTURES = 5  # judged in one round: each takes its time, and all that the round has touched is locked meanwhile
 _BY_LEVEL = {2: policy.ESCALATE_AT[1], 3: policy.ESCALATE_AT[2]}  # at this share of the limit the next level is reached
 
 
@@ -43,7 +44,8 @@ def keep_up(connection: Connection, now: datetime, settings: Settings, limit: in
     )
     touched = 0
     for where, parameters, task in rounds:
-        for incident in store.lock_due_incidents(connection, where, parameters, limit):
+        most = min(limit, _PICTURES) if task is _judge else limit
+        for incident in store.lock_due_incidents(connection, where, parameters, most):
             try:
                 with connection.transaction():
                     task(connection, incident, now, settings)

@@ -30,7 +30,8 @@ _LIST = """
            a.display_name AS assignee_name, h.display_name AS handler_name,
            CASE WHEN s.valid_from <= i.opened_at THEN s.name ELSE gw_area_name(left(i.area_code, 9), i.opened_at) END AS street,
            CASE WHEN m.valid_from <= i.opened_at THEN m.name ELSE gw_area_name(i.area_code, i.opened_at) END AS community,
-           CASE WHEN k.valid_from <= i.opened_at AND g.valid_from <= i.opened_at THEN g.name
+           CASE WHEN k.valid_from <= i.opened_at AND k.responsibility_grid_code IS NULL THEN NULL
+               WHEN k.valid_from <= i.opened_at AND g.valid_from <= i.opened_at THEN g.name
                ELSE gw_area_name(gw_cell_grid(i.cell_code, i.opened_at), i.opened_at) END AS grid, i.cover_id AS cover
     FROM incident i
     LEFT JOIN app_user a ON a.id = i.assignee_id LEFT JOIN app_user h ON h.id = i.handler_id

@@ -59,21 +59,21 @@ class _Scene:
 def write_report(connection: Connection, result: ImportResult, file: Path, out: Path, *, crs: str | None) -> None:
     """Write what `import_file` found in `file` (its result, taken or refused) as one page that needs nothing else."""
     scene = _set_scene(connection, file, result.level, crs)
-    parts = [_head(result, file), _overview(result.problems, scene)]
+    parts = [_head(result, file, crs), _overview(result.problems, scene)]
     for count, problem in enumerate(result.problems):
         parts.append(_tell(problem, scene if count < _MOST_PICTURES else None, result.level))
     out.write_text("".join(parts) + "</body></html>\n", "utf-8")
 
 
-def shows(report: Path, file: Path) -> bool:
-    """Whether the report is one of this very file, byte for byte."""
+def shows(report: Path, file: Path, *, level: Level, crs: str | None) -> bool:
+    """Whether the report is one of this very file, byte for byte, read as this level and in this system."""
     found = _SEEN.search(report.read_text("utf-8"))
-    return found is not None and found[1] == _fingerprint(file)
+    return found is not None and found[1] == _fingerprint(file, level, crs)
 
 
-def _fingerprint(file: Path) -> str:
-    """SHA-256 of a file, and of the table and index that a Shapefile has beside it."""
-    digest = hashlib.sha256()
+def _fingerprint(file: Path, level: Level, crs: str | None) -> str:
+    """SHA-256 of how a file is read and of the file, with the table and index that a Shapefile has beside it."""
+    digest = hashlib.sha256(f"{level} {(crs or '').lower()} ".encode())
     names = [file.with_suffix(each) for each in (".shp", ".shx", ".dbf", ".prj", ".cpg")]
     for part in names if file.suffix.lower() == ".shp" else [file]:
         if part.is_file():
@@ -107,7 +107,7 @@ def _set_scene(connection: Connection, file: Path, level: Level, crs: str | None
 # ------------------------------------------------------------------------------------------------ words
 
 
-def _head(result: ImportResult, file: Path) -> str:
+def _head(result: ImportResult, file: Path, crs: str | None) -> str:
     counts = {each: sum(problem.severity is each for problem in result.problems) for each in Severity}
     told = " · ".join(f'<span class="{each}">{_TITLES[each]}: {count}</span>' for each, count in counts.items())
     verdict = ("可以导入 can be imported" if result.ok else "不可导入，任何内容都未入库 refused, nothing is stored") + (
@@ -119,7 +119,7 @@ def _head(result: ImportResult, file: Path) -> str:
     name = html.escape(file.name)
     return (
         f'<!doctype html><html lang="zh-CN"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f'<meta name="gridwarden-source" content="{_fingerprint(file)}"><title>{name}</title><style>{_STYLE}</style><body>'
+        f'<meta name="gridwarden-source" content="{_fingerprint(file, result.level, crs)}"><title>{name}</title><style>{_STYLE}</style><body>'
         f"<h1>导入检查报告 Import report: {name}</h1><p>{html.escape(result.level)} · {html.escape(result.crs)} ·"
         f" {result.rows} 行 rows</p><p><b>{verdict}</b></p><p>{told}</p>"
     )

@@ -1,6 +1,7 @@
 """Reading files of areas, cells, components and features: the only place that uses geopandas."""
 
 import csv
+import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
 
 
 _WKT = ("wkt", "geometry", "geom", "the_geom", "图形")
+_LONGEST_FIELD = 100_000_000  # a border as text: the module's own limit is some 5,000 corners
 _LON = ("lon", "lng", "longitude", "经度", "x", "easting")
 _LAT = ("lat", "latitude", "纬度", "y", "northing")
 _KML_OWN = {
@@ -141,7 +143,8 @@ def _read_table(path: Path) -> Any:
     except UnicodeDecodeError:  # spreadsheets in China write GBK
         text = data.decode("gb18030", "replace")
     try:
-        reader = csv.DictReader(text.splitlines(), strict=True)
+        csv.field_size_limit(_LONGEST_FIELD)
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
         records = [dict(row) for row in reader]
     except csv.Error as error:
         raise SourceError(Problem(kind=ProblemKind.UNREADABLE, params={"error": str(error)})) from error

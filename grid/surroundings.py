@@ -177,14 +177,13 @@ class Surveyor:
                 (self._grounds, _candidates(self._grounds.tree, middles, 0.0)),
             )
         ]
-        if len(self._tiles) >= _MOST_TILES:
-            self._tiles = {}
+        made: dict[tuple[int, int], _Tile] = {}
         for number, key in enumerate(at.tolist()):
             found = [layer[number] for layer in layers]
             features = tuple(feature for each in found for feature, _ in each)
             shapes = np.empty(len(features), dtype=object)
             shapes[:] = [shape for each in found for _, shape in each]
-            self._tiles[key[0], key[1]] = _Tile(
+            made[key[0], key[1]] = _Tile(
                 lon_m,
                 lat_m,
                 tuple([beside[i] for i in near[number].tolist()]),
@@ -193,7 +192,10 @@ class Surveyor:
                 len(found[0]),
                 len(found[0]) + len(found[1]),
             )
-        return self._tiles[column, row]
+        if len(self._tiles) >= _MOST_TILES:
+            self._tiles = {}
+        self._tiles.update(made)
+        return made[column, row]  # another thread may have emptied the tiles meanwhile
 
 
 class _Layer:

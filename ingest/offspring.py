@@ -76,9 +76,10 @@ class Offspring:
         """Let it finish what it has in hand; kill it after `timeout_s`."""
         self.begin_stop()
         self._thread.join(timeout_s)
-        if self._thread.is_alive() and self.process is not None:
+        process = self.process
+        if self._thread.is_alive() and process is not None:
             log.warning("%s did not leave within %.0f s and is killed", self._describe(), timeout_s)
-            self.process.kill()
+            process.kill()
             self._thread.join(1.0)
 
     def _run(self) -> None:
@@ -89,6 +90,8 @@ class Offspring:
                 self._live()
             except OSError as error:
                 log.error("%s could not be started: %s", self._describe(), error)
+            except Exception:  # whatever it told: the next one is started all the same
+                log.exception("%s: what it told was not understood", self._describe())
             self._lost()
             if self._stop.is_set():
                 return
@@ -110,7 +113,12 @@ class Offspring:
                 env={**os.environ, **self._environment},
             )
             assert process.stdin is not None and process.stdout is not None
-            self._greet(process)
+            try:
+                self._greet(process)
+            except BaseException:
+                process.kill()
+                process.wait()
+                raise
         try:
             self._attend(process)
         finally:

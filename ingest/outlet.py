@@ -290,10 +290,10 @@ class OutletDesk:
         if outlet in known:
             known.discard(outlet)
             self._selector.unregister(outlet.door)
-        outlet.door.close()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # before the door is closed: till then nobody else's can have its inode
             if outlet.path.stat().st_ino == outlet.inode:  # else another process has taken the camera over
                 outlet.path.unlink()
+        outlet.door.close()
 
 
 class Tap:

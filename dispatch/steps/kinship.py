@@ -22,8 +22,14 @@ def _lock_other(step: Step, incident_id: UUID | None) -> Incident:
     return other
 
 
+def _refuse_children(step: Step) -> None:
+    if docket.has_children(step.connection, step.incident.id):
+        raise ActionRefused("has_children")
+
+
 def _attach(step: Step) -> Effect:
     """One level only: a parent has no parent, and a child no children."""
+    _refuse_children(step)
     parent = _lock_other(step, step.inputs.incident_id)
     if parent.state not in OPEN_STATES:
         raise ActionRefused("other_ended")
@@ -53,6 +59,7 @@ def _detach(step: Step) -> Effect:
 
 def _merge(step: Step) -> Effect:
     """This one ends in the other. Its reports stay with its story; the other counts them and shows them."""
+    _refuse_children(step)
     target = _lock_other(step, step.inputs.incident_id)
     if target.state not in OPEN_STATES:
         raise ActionRefused("other_ended")
@@ -83,9 +90,10 @@ def _split(step: Step) -> Effect:
     docket.insert_split(step.connection, new, step.incident.id, wanted, step.now)
     if docket.move_reports(step.connection, step.incident.id, wanted, new) != len(wanted):
         raise ActionRefused("unknown_report")
-    left = docket.count_reports(step.connection, step.incident.id)
-    if left == 0:
+    if docket.count_reports(step.connection, step.incident.id) == 0:
         raise ActionRefused("last_report")
+    # What was merged into it still counts.
+    left = docket.read_report_count(step.connection, step.incident.id) - len(wanted)
     step.connection.execute("UPDATE incident SET report_count = %s WHERE id = %s", (len(wanted), new))
     opened = row.lock_other(step.connection, new)
     if opened is None:  # the reports lie in another area than the operator's

@@ -67,16 +67,21 @@ def _resume(step: Step) -> Effect:
     assert incident.suspended_until is not None  # the guard saw that it is suspended
     at = min(step.now, incident.suspended_until)
     docket.end_suspension(step.connection, incident.id, at)
-    counted = count_again(step)
+    try:
+        counted = count_again(step)
+    except ActionRefused:
+        # A year without a calendar does not keep it suspended; when one comes the limit is counted (dispatch.relimit).
+        counted = {"limit_seen": ""}
+    due_at = counted.get("due_at", incident.due_at)
     changes = {"suspended_at": None, "suspended_until": None, **counted}
     if incident.state is IncidentState.DISPATCHED:
         changes["offered_at"] = step.now
         tell(
-            replace(step, incident=replace(incident, due_at=counted.get("due_at"))),
+            replace(step, incident=replace(incident, due_at=due_at)),
             PushKind.OFFERED,
             incident.assignee_id,
         )
-    return Effect(changes=changes, detail={"due_before": str(incident.due_at), "due_at": str(counted.get("due_at"))})
+    return Effect(changes=changes, detail={"due_before": str(incident.due_at), "due_at": str(due_at)})
 
 
 EFFECTS: Mapping[Action, EffectOf] = {

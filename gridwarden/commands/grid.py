@@ -1,7 +1,7 @@
 """`gridwarden grid …`"""
 
 from dataclasses import replace as replaced
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 from zoneinfo import ZoneInfo
@@ -48,10 +48,10 @@ def import_grid(
             "repair": repair,
             "replace_level": replace,
             "cell_code_digits": session.settings.city.cell_code_digits,
-            "valid_from": since.replace(tzinfo=zone).astimezone(UTC) if since else None,
+            "valid_from": since.replace(tzinfo=zone) if since else None,
             "now": session.now,
         }
-        if report is None and repair and not (accept and shows(accept, file)):
+        if report is None and repair and not (accept and shows(accept, file, level=level, crs=crs)):
             print("先用 --report FILE.html 看过修复前后的图形，再加 --repair --accept FILE.html")
             print("look at the mended shapes first: --report FILE.html, then --repair --accept FILE.html")
             raise typer.Exit(1)

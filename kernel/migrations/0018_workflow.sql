@@ -36,6 +36,7 @@ CREATE TABLE verification (          -- somebody looks before filing: is it so?
     note text NOT NULL DEFAULT ''
 );
 CREATE UNIQUE INDEX verification_one_open ON verification (incident_id) WHERE ended_at IS NULL;
+CREATE INDEX ON verification (incident_id);
 
 CREATE TABLE suspension (            -- 挂账: the limit's clock stands from from_at to ended_at
     id uuid PRIMARY KEY,

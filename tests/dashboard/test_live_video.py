@@ -25,6 +25,7 @@ from websockets.sync.connection import Connection
 
 from dashboard import live_video, live_video_api
 from dashboard.live_video import VideoRefused, Viewer
+from dashboard.opening import Openings
 from dashboard.users import add_user, make_login_link
 from kernel.db import Database
 from kernel.settings import Settings
@@ -230,7 +231,7 @@ def test_a_viewer_who_is_slow_goes_on_with_the_next_key_picture() -> None:
 def make_web(transaction: Any) -> tuple[Any, Any]:
     """As much of the web process as an opening needs, and a person."""
     database = SimpleNamespace(transaction=transaction)
-    web = SimpleNamespace(now=now, openings={}, openings_lock=threading.Lock(), app_database=database)
+    web = SimpleNamespace(now=now, openings=Openings(), app_database=database)
     return web, SimpleNamespace(id=uuid4(), scope="*", name="op")
 
 

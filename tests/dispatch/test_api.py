@@ -131,6 +131,32 @@ def test_reason_codes_come_by_action_and_one_alone_is_a_reason(web: Web, operato
     assert (ended["state"], ended["events"][-1]["detail"]["reason_code"]) == ("void", "false_alarm")
 
 
+def test_an_operator_splits_and_merges_in_a_scoped_transaction(web: Web, operator: Actor) -> None:
+    kept, moved = web.city.report(), web.city.report()
+    web.city.take()
+    path = f"/incidents/{web.city.incident()['id']}/actions/split"
+    old = web.post(operator, path, {"report_ids": [str(moved)], "reason": "两件事"}).json()
+    assert (old["report_count"], [report["id"] for report in old["reports"]]) == (1, [str(kept)])
+    (kin,) = old["kin"]
+    assert (kin["kinship"], kin["state"], kin["number"][-6:]) == ("split", "filed", "000002")
+    again = web.post(operator, f"/incidents/{kin['id']}/actions/merge", {"incident_id": old["id"], "reason": "同"})
+    assert (again.status_code, again.json()["state"]) == (200, "void")
+    assert web.get(operator, f"/incidents/{old['id']}").json()["report_count"] == 2
+
+
+def test_a_child_in_an_area_one_does_not_see_keeps_its_parent_open(web: Web, operator: Actor) -> None:
+    everywhere = web.city.add_person("全区", Role.OPERATOR)
+    for row in (0, 1):
+        web.city.report(row=row)
+    web.city.take()
+    child, parent = (next(i["id"] for i in web.city.incidents() if i["area_code"] == code) for code in (NORTH, SOUTH))
+    attach = web.post(everywhere, f"/incidents/{child}/actions/attach", {"incident_id": parent})
+    assert attach.status_code == 200
+    ended = web.post(operator, f"/incidents/{parent}/actions/void", {"reason": "误报"})
+    assert (ended.status_code, ended.json()["code"]) == (409, "open_children")
+    assert len(web.get(operator, "/incidents").json()["items"]) == 1  # and sees no more than before
+
+
 def test_summons_are_listed_in_one_s_own_scope(web: Web, operator: Actor) -> None:
     police = web.city.add_person("交警", Role.HANDLING_DEPT, scope=SOUTH)
     web.city.report()

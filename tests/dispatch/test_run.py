@@ -75,7 +75,7 @@ def test_a_report_wakes_it_and_a_stop_is_obeyed_soon(city: City) -> None:
         begun_s = time.monotonic()
         city.report()
         assert wait_for(lambda: [i["state"] for i in city.incidents()] == ["dispatched"])
-        assert time.monotonic() - begun_s < 3
+        assert time.monotonic() - begun_s < 20  # it looks by itself only after 30
         stopped_s = time.monotonic()
     assert time.monotonic() - stopped_s < 5
 

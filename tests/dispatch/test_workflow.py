@@ -7,9 +7,12 @@ from uuid import UUID
 import numpy as np
 import pytest
 
-from dispatch.model import Action, ActionRefused, Actor
+from dispatch import store
+from dispatch.action import perform
+from dispatch.calendar import CalendarMissing
+from dispatch.model import Action, ActionRefused, Actor, Inputs
 from kernel.types import Role, Source, Verdict
-from tests.dispatch.build import NORTH, SOUTH, City, cell_centre
+from tests.dispatch.build import NORTH, SOUTH, City, cell_centre, cell_code
 
 HERE = dict(zip(("lon", "lat"), cell_centre(0, 0), strict=True))
 
@@ -146,6 +149,21 @@ def test_a_suspension_stops_clock_light_and_offers_ends_by_itself_and_comes_once
     )
 
 
+def test_a_suspension_ends_in_a_year_without_a_calendar_and_the_limit_stays(
+    city: City, operator: Actor, parked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise CalendarMissing(2027)
+
+    city.act(operator, Action.SUSPEND, reason="道路施工", until=city.now + timedelta(days=1))
+    monkeypatch.setattr("dispatch.limit_store.count_limit", fail)
+    city.pass_time(days=2)
+    city.advance()
+    awake = city.incident()
+    assert (awake["suspended_at"], awake["due_at"]) == (None, parked["due_at"])
+    assert city.query("SELECT limit_seen FROM incident") == [("",)]  # so it is counted when one comes
+
+
 def test_an_operator_may_end_a_suspension_early_and_what_is_voided_is_not_suspended(
     city: City, operator: Actor, worker: Actor, parked: dict[str, Any]
 ) -> None:
@@ -227,9 +245,10 @@ def test_departments_are_summoned_check_in_and_are_rated(
 
 def two(city: City) -> list[UUID]:
     """Two open incidents, in the order of their opening."""
-    city.report("illegal_parking", column=0)
-    city.report("illegal_parking", column=1)
-    city.take()
+    for column in (0, 1):
+        city.pass_time(seconds=1)  # ids of one instant have no order
+        city.report("illegal_parking", column=column)
+        city.take()
     return [UUID(one["id"]) for one in reversed(city.incidents())]
 
 
@@ -268,6 +287,38 @@ def test_what_is_two_in_one_is_split_and_each_has_its_story(city: City, operator
     city.report("illegal_parking")
     city.take()
     assert city.read(ids(old))["report_count"] == 2  # what comes later joins the one it was split from
+
+
+def test_of_what_was_merged_a_split_leaves_the_count_and_an_unfiled_half_waits_for_an_operator(
+    city: City, operator: Actor
+) -> None:
+    mild = city.report("illegal_parking", Source.CITIZEN, severity=4)
+    grave = city.report("illegal_parking", Source.CITIZEN, severity=2)
+    city.report("illegal_parking", Source.CITIZEN)
+    city.take()
+    city.pass_time(seconds=1)
+    city.report("illegal_parking", Source.CITIZEN, column=1)
+    city.take()
+    first, second = (UUID(one["id"]) for one in reversed(city.incidents()))
+    city.act(operator, Action.MERGE, incident_id=second, other=first, reason="同一辆车")
+    old = city.act(operator, Action.SPLIT, incident_id=first, report_ids=(mild, grave), reason="两件事")
+    assert (old["report_count"], len(old["reports"])) == (2, 2)  # its own one, and the merged one's
+    new = next(one for one in city.incidents() if one["split_from"] == str(first))
+    assert (new["state"], new["needs_operator"], new["severity"], new["report_count"]) == ("reported", "verify", 2, 2)
+
+
+def test_a_child_that_came_while_its_parent_was_waited_for_is_seen(city: City, operator: Actor) -> None:
+    parent, child = two(city)
+    with city.database.transaction() as connection:
+        stale = store.find_incident(connection, parent)
+    assert stale is not None
+    city.act(operator, Action.ATTACH, incident_id=child, other=parent)
+    city.report("illegal_parking", column=2)
+    city.take()
+    third = next(ids(one) for one in city.incidents() if one["cell_code"] == cell_code(2, 0))
+    for action in (Action.MERGE, Action.ATTACH):
+        with city.database.transaction() as connection, pytest.raises(ActionRefused, match="has_children"):
+            perform(connection, stale, action, operator, Inputs(incident_id=third), city.now)
 
 
 def test_a_parent_ends_after_its_children(city: City, operator: Actor, worker: Actor) -> None:

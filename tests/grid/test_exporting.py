@@ -12,6 +12,7 @@ from grid.exporting import ExportError, export_file
 from grid.importing import import_file
 from grid.model import Level
 from grid.problem import ImportRefusedError, ProblemKind
+from grid.source import read_source
 from grid.store import read_areas, read_cells, read_components, read_features
 from kernel.db import Connection, Database
 
@@ -106,6 +107,14 @@ def test_a_table_needs_its_system_and_its_columns_and_says_which_row_has_no_posi
     assert refused(crs="gcj02") == [(2, ProblemKind.NO_GEOMETRY), (3, ProblemKind.NO_GEOMETRY)]
     table.write_text("code,name\n1,x\n", "utf-8")
     assert refused(crs="gcj02") == [(None, ProblemKind.NO_COLUMNS)]
+
+
+def test_a_long_border_is_read_from_a_table_and_may_go_over_several_lines(tmp_path: Path) -> None:
+    corners = [f"{WEST + n * 1e-6!r} {SOUTH!r}" for n in range(8_000)]
+    border = ",\n".join([*corners, f"{WEST!r} {SOUTH + 0.01!r}", corners[0]])
+    (tmp_path / "x.csv").write_text(f'code,wkt\n330105,"POLYGON (({border}))"\n', "utf-8")
+    (row,) = read_source(tmp_path / "x.csv", Level.DISTRICT, "EPSG:4490").rows
+    assert row.shape is not None and shapely.get_num_coordinates(row.shape) == 8_002
 
 
 def test_what_cannot_be_written_is_said(connection: Connection, tmp_path: Path) -> None:

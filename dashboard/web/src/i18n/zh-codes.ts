@@ -221,6 +221,7 @@ export const zhCodes = {
   'said.the_alarm_had_recovered_before_no_newer_message_came': '报警此前已恢复，之后没有新消息',
   'said.the_incident_was_voided': '案件已作废',
   'said.the_incident_was_closed': '案件已结案',
+  'said.the_incident_was_merged_into_another_one': '案件已并入另一案件',
   'said.the_incident_went_back_to_work': '案件已退回返工',
   'said.a_person_checks': '改由人工核查',
 
