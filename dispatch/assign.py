@@ -5,6 +5,7 @@ least total cost (scipy's linear_sum_assignment). When more tasks wait than peop
 further rounds go on from where each one's last task is. Nobody is taken from a community that would fall below its cover.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -192,7 +193,7 @@ def _match(
         columns, slots = free[columns], open_slots[slots]
         paid = gain[rows[slots], columns] < 0
         taken |= {int(slot): int(column) for slot, column in zip(slots[paid], columns[paid], strict=True)}
-        surplus = _surplus(sorted(taken.items()), gain, costs, rows, people, spare)
+        surplus = _surplus(sorted(taken.items()), gain, costs, rows, tasks, people, spare)
         if not surplus:
             return sorted(taken.items())
         for column in surplus:
@@ -207,17 +208,26 @@ def _surplus(
     gain: Floats,
     costs: Costs,
     rows: NDArray[np.int64],
+    tasks: Sequence[Task],
     people: Sequence[Worker],
     spare: Mapping[str, int],
 ) -> set[int]:
-    """Who would leave a community that has nobody more to spare: those whose going gains least."""
+    """Who would leave a community that has nobody more to spare: those whose going gains least. Who goes to something urgent
+    goes in any case, and is one less to spare."""
     leaving: dict[str, list[tuple[float, int]]] = {}
+    called = Counter(
+        people[column].community_code
+        for slot, column in taken
+        if not people[column].away
+        and not costs.leaves[rows[slot], column]
+        and tasks[rows[slot]].area_code != people[column].community_code
+    )
     for slot, column in taken:
         one = people[column]
         home = one.community_code or ""
         if home in spare and not one.away and costs.leaves[rows[slot], column]:
             leaving.setdefault(home, []).append((float(gain[rows[slot], column]), column))
-    return {column for home, those in leaving.items() for _, column in sorted(those)[max(0, spare[home]) :]}
+    return {column for home, those in leaving.items() for _, column in sorted(those)[max(0, spare[home] - called[home]) :]}
 
 
 def _spare(people: Sequence[Worker], cover: Mapping[str, int]) -> dict[str, int]:

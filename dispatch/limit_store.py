@@ -125,6 +125,7 @@ def start_limit(
     """
     row = connection.execute("SELECT condition FROM incident WHERE id = %s", (incident.id,)).fetchone()
     condition = condition.strip() or (row[0] if row else "")
+    version = read_version(connection)  # first: what changes while this is read is seen as changed afterwards
     limit = find_limit(connection, incident.category, condition, incident.severity)
     return {
         "condition": condition,
@@ -133,7 +134,7 @@ def start_limit(
         "limit_value": limit.value,
         "limit_unit": limit.unit,
         "limit_rule": limit.rule,
-        "limit_seen": see_limit(read_version(connection), incident.severity, condition, department),
+        "limit_seen": see_limit(version, incident.severity, condition, department),
         **count_limit(connection, limit_from, limit.value, limit.unit, (), department),
     }
 

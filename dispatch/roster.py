@@ -31,7 +31,8 @@ def read_workers(
             SELECT u.id AS user_id, u.display_name AS name, u.responsibility_grid_code, g.parent_code AS community_code,
                    u.scope, p.lon, p.lat,
                    u.on_duty AND (s.within OR s.within IS NULL) AS on_duty, coalesce(s.on_break, false) AS on_break,
-                   greatest(extract(epoch FROM %(now)s - p.measured_at), 0)::float8 AS position_age_s,
+                   CASE WHEN p.measured_at IS NOT NULL
+                       THEN greatest(extract(epoch FROM %(now)s - p.measured_at), 0)::float8 END AS position_age_s,
                    coalesce(t.open_tasks, 0)::int AS open_tasks, coalesce(d.done, 0)::int AS done,
                    coalesce(t.areas <> ARRAY[g.parent_code], false) AS away,
                    coalesce(f.means, 'foot') AS means, coalesce(f.skills, '{}') AS skills,

@@ -75,14 +75,13 @@ BEGIN
         EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', t);
         EXECUTE format('CREATE POLICY worker_all ON %I TO gw_worker USING (true) WITH CHECK (true)', t);
     END LOOP;
-    CREATE POLICY app_scope ON unit TO gw_app USING (gw_serves(scope)) WITH CHECK (gw_serves(scope));
+    CREATE POLICY app_scope ON unit TO gw_app USING (gw_serves(scope));
     CREATE POLICY app_scope ON unit_member TO gw_app USING (EXISTS (SELECT FROM unit u WHERE u.id = unit_id));
-    CREATE POLICY app_scope ON area_cover TO gw_app USING (gw_in_scope(area_code)) WITH CHECK (gw_in_scope(area_code));
+    CREATE POLICY app_scope ON area_cover TO gw_app USING (gw_in_scope(area_code));
     FOREACH t IN ARRAY ARRAY['staff_profile', 'shift'] LOOP
         EXECUTE format('CREATE POLICY app_scope ON %I TO gw_app USING (EXISTS '
             '(SELECT FROM app_user u WHERE u.id = user_id AND gw_serves(u.scope)))', t);
     END LOOP;
 END $$;
 GRANT SELECT, INSERT, UPDATE, DELETE ON unit, unit_member, staff_profile, category_need, shift, area_cover TO gw_worker;
-GRANT SELECT, INSERT, UPDATE, DELETE ON unit, unit_member, staff_profile, shift, area_cover TO gw_app;
-GRANT SELECT ON category_need TO gw_app;
+GRANT SELECT ON unit, unit_member, staff_profile, category_need, shift, area_cover TO gw_app;
