@@ -230,7 +230,9 @@ def test_a_gateway_speaks_for_its_children_and_for_nobody_else(scene: Scene) -> 
     wait_until(lambda: "last" in scene.texts(platform), "what was said last")  # what is forbidden ended nothing
     scene.settle(platform)
     assert [text for text in scene.texts(platform) if not text.startswith("to ")] == ["G1", "C1", "last"]
-    assert {payload.decode() for _, payload in through.heard} == {"to G1", "to C1"}
+    platform.say("gridwarden/gateway/G1/receipt", "to the end")
+    wait_until(lambda: any(payload == b"to the end" for _, payload in through.heard), "what the platform said last")
+    assert {payload.decode() for _, payload in through.heard} == {"to G1", "to C1", "to the end"}
 
 
 def test_keys_overlap_at_a_rotation_and_the_old_one_ends(scene: Scene) -> None:
