@@ -227,7 +227,9 @@ def _surplus(
         home = one.community_code or ""
         if home in spare and not one.away and costs.leaves[rows[slot], column]:
             leaving.setdefault(home, []).append((float(gain[rows[slot], column]), column))
-    return {column for home, those in leaving.items() for _, column in sorted(those)[max(0, spare[home] - called[home]) :]}
+    return {
+        column for home, those in leaving.items() for _, column in sorted(those)[max(0, spare[home] - called[home]) :]
+    }
 
 
 def _spare(people: Sequence[Worker], cover: Mapping[str, int]) -> dict[str, int]:

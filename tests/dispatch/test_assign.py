@@ -204,7 +204,9 @@ def test_a_community_keeps_its_cover_but_not_from_what_is_urgent() -> None:
     assert sent(urgent, *people, cover={"330103001001": 2}) == {"t1": "p1"}
     three = (*people[:2], person(4, away_m=30, **home))
     both = [*urgent, task(2, area_code="330103001002")]
-    assert sent(both, *three, cover={"330103001001": 2}, full_at=1) == {"t1": "p1"}  # who was called away is missing too
+    assert sent(both, *three, cover={"330103001001": 2}, full_at=1) == {
+        "t1": "p1"
+    }  # who was called away is missing too
 
 
 def test_the_rest_is_not_kept_from_what_is_urgent() -> None:
