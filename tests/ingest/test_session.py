@@ -139,8 +139,9 @@ def test_what_was_acknowledged_does_not_come_again_and_the_rest_does(mosquitto: 
             for n in range(10):
                 field.publish("in/1", b"%d" % n, qos=1)
             wait_until(lambda: len(ear.heard) == 10, "every message")
-            ear.session.acknowledge([message.mid for message in ear.heard[:4]], 0)
-            ear.session.acknowledge([message.mid for message in ear.heard], 7)  # of another connection: nothing
+            ours = ear.session.connection
+            ear.session.acknowledge([message.mid for message in ear.heard[:4]], ours)
+            ear.session.acknowledge([message.mid for message in ear.heard], ours + 7)  # of another connection: nothing
         with listening(Ear(mosquitto.address("a"))) as again:
             wait_until(lambda: len(again.heard) == 6, "the others")
             time.sleep(0.2)
