@@ -20,7 +20,7 @@ from ingest.session import Address, Session, Subscription
 from ingest.wire import Publish
 from kernel.clock import Clock
 from tests.conftest import free_port
-from tests.ingest.test_mqtt import wait_until
+from tests.waiting import wait_until
 
 
 class Broker:
