@@ -1,6 +1,7 @@
 """What was, read for what-if questions: the incidents of a span as cases, the people as they were rostered, how they answered."""
 
 import statistics
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -82,8 +83,8 @@ def read_staff(connection: Connection, since: datetime, until: datetime) -> tupl
     return found, bool(shifts)
 
 
-def read_habits(connection: Connection, since: datetime, until: datetime, **settings: float) -> Habits:
-    """How offers of the span ended; `settings` are Habits' own fields. Too few offers (below 20) say nothing."""
+def read_habits(connection: Connection, since: datetime, until: datetime, assumed: Habits) -> Habits:
+    """How offers of the span ended, the rest as `assumed`. Too few offers (below 20) say nothing."""
     row = connection.execute(
         """
         SELECT count(*), count(*) FILTER (WHERE outcome = 'refused'), count(*) FILTER (WHERE outcome = 'expired'),
@@ -93,11 +94,11 @@ def read_habits(connection: Connection, since: datetime, until: datetime, **sett
         (since, until),
     ).fetchone()
     if row is None or row[0] < 20:
-        return Habits(**settings)  # type: ignore[arg-type]
+        return assumed
     count, refused, silent, answer_s = row
-    return Habits(
+    return replace(
+        assumed,
         refused=refused / count,
         silent=silent / count,
-        answer_s=float(answer_s) if answer_s else 20.0,
-        **settings,  # type: ignore[arg-type]
+        answer_s=float(answer_s) if answer_s else assumed.answer_s,
     )

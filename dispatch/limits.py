@@ -58,7 +58,7 @@ def amber_at(
 
     Raises as `due_at`.
     """
-    return (calendar or _NONE).add(limit_from, value * AMBER_FROM, LimitUnit(unit), pauses)
+    return due_at(limit_from, value * AMBER_FROM, unit, calendar, pauses)
 
 
 def share_used(

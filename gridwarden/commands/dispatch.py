@@ -4,7 +4,7 @@ import json
 import tomllib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from zoneinfo import ZoneInfo
 
 import typer
@@ -48,13 +48,11 @@ def whatif(
     settings = load_settings()
     notes = []
     cover: dict[str, int] = {}
-    offers: dict[str, Any] = {
-        "accept_timeout_s": settings.dispatch.accept_timeout_s, "max_offers": settings.dispatch.max_offers,
-    }  # fmt: skip
+    assumed = Habits(accept_timeout_s=settings.dispatch.accept_timeout_s, max_offers=settings.dispatch.max_offers)
     if scenario is not None:
         rng = np.random.default_rng(scenario)
         began = datetime(2026, 11, 20, tzinfo=UTC)
-        world, staff, habits = make_cases(rng, cases, began), make_staff(rng, people, began), Habits(**offers)
+        world, staff, habits = make_cases(rng, cases, began), make_staff(rng, people, began), assumed
         end = began + timedelta(days=1)
         subject = f"scenario {scenario}: {cases} incidents, {people} people, one day"
     elif since is None or until is None:
@@ -67,7 +65,7 @@ def whatif(
         with open_session() as session:
             world = read_cases(session.connection, began, end)
             staff, rostered = read_staff(session.connection, began, end)
-            habits = read_habits(session.connection, began, end, **offers)
+            habits = read_habits(session.connection, began, end, assumed)
             cover = read_cover(session.connection)
         if not rostered:
             notes.append(

@@ -108,7 +108,7 @@ def test_what_was_is_read_with_the_work_as_long_as_it_took(city: City) -> None:
         span = (START - timedelta(hours=1), city.now + timedelta(hours=1))
         (found,) = read_cases(connection, *span)
         staff, rostered = read_staff(connection, *span)
-        assert read_habits(connection, *span, max_offers=5) == Habits(max_offers=5)  # one offer says nothing
+        assert read_habits(connection, *span, Habits(max_offers=5)) == Habits(max_offers=5)  # one offer says nothing
         connection.execute(
             "INSERT INTO shift (id, user_id, starts_at, ends_at, breaks) VALUES (gen_random_uuid(), %s, %s, %s,"
             " tstzmultirange(tstzrange(%s, %s)))",

@@ -15,7 +15,7 @@ from typing import Any
 from dispatch.comparison import count_figures, describe, write_picture
 from dispatch.history import read_cases, read_habits, read_staff
 from dispatch.indicator_store import make_period, read_indicators
-from dispatch.whatif import simulate
+from dispatch.whatif import Habits, simulate
 from kernel.db import Connection, Database, DbRole
 from kernel.migration import migrate
 from kernel.settings import Settings
@@ -130,7 +130,7 @@ def replay(day: Day, verdict: Verdict, picture: Path) -> None:
     with day.database.transaction() as connection:
         cases = read_cases(connection, DAY, end)
         staff, _ = read_staff(connection, DAY, end)
-        habits = read_habits(connection, DAY, end)
+        habits = read_habits(connection, DAY, end, Habits())
         waits = connection.execute(
             """
             SELECT extract(epoch FROM min(v.at) - i.filed_at)::float8 FROM incident i JOIN incident_event v ON v.incident_id = i.id
